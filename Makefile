@@ -1,0 +1,72 @@
+# Needs python3 >= 3.11, pip and make; everything else lands in .venv.
+
+PYTHON ?= python3
+ORIGIN ?=
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+# command:Debian package. What the tests start besides Python.
+TEST_COMMANDS := node:nodejs npm:npm openssl:openssl curl:curl
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test check bench fmt clean system-packages
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: $(READY) ## make .venv, with the pinned version of every dependency
+	@echo 'Ready: $(VENV)'
+
+run: $(READY) ## demo origin and proxy; ORIGIN=http://localhost:3000 puts it in front of your app
+	@exec $(BIN)/isr-proxy demo $(if $(ORIGIN),--origin '$(ORIGIN)')
+
+test: $(READY) system-packages ## run the whole test suite
+	$(BIN)/python -m pytest
+
+check: $(READY) ## lint, format, types, import layers, example config
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/isr-proxy check config.example.yaml
+
+bench: $(READY) ## side-by-side benchmark
+	$(BIN)/python -m bench
+
+fmt: $(READY) ## format, and fix what the linter can fix
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean: ## remove .venv, caches and build output; stored pages stay
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
+
+# Made again when a pin or a dependency changes. Debian without python3-venv cannot give the
+# environment its own pip, so there the system's pip puts it in.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo 'isr-proxy needs Python 3.11 or newer; make PYTHON=python3.12 ... names another one' >&2; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 \
+		|| $(PYTHON) -m venv --clear $(VENV) >/dev/null 2>&1 \
+		|| { $(PYTHON) -m venv --clear --without-pip $(VENV) \
+			&& $(PYTHON) -m pip --python $(BIN)/python install --quiet --constraint constraints.txt pip; }
+	@echo 'Setting up $(VENV) ...'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt pip
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --build-constraint constraints.txt \
+		--editable . --group dev
+	@touch $@
+
+# As root on Debian: installs what is missing. Otherwise: names it, and the tests that need it skip.
+system-packages:
+	@missing=''; \
+	for pair in $(TEST_COMMANDS); do \
+		command -v "$${pair%%:*}" >/dev/null || missing="$$missing $${pair##*:}"; \
+	done; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "Installing$$missing ..."; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; \
+	else \
+		echo "Not installed:$$missing. Tests that need them are skipped; as root, make test installs them." >&2; \
+	fi

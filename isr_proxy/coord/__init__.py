@@ -1,0 +1,1 @@
+"""Who may regenerate, and what was purged."""

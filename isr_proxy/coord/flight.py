@@ -1,0 +1,106 @@
+"""Collapse inside one process: many requests for one key, one fetch.
+
+Knows flights by identity, their leader task and their waiters. Must not know what is fetched. After
+groupcache's singleflight; the re-check inside the flight is the fetch's own first step.
+
+A flight belongs to nobody who waits for it: a visitor who hangs up cancels only his own waiting (law 3).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, Generic, TypeVar
+
+T = TypeVar("T")
+
+MAX_WAITERS: Final = 10_000  # a flight (law 8)
+
+
+class Flight(Generic[T]):
+    """One fetch under way. `opening` is set as soon as waiters can be told what they get."""
+
+    __slots__ = ("end", "has_leader", "opening", "sequence", "task", "waiters")
+
+    def __init__(self, sequence: int, opening: asyncio.Future[T]) -> None:
+        self.sequence = sequence  # of the purge log, seen before the fetch began
+        self.opening = opening
+        self.end: T | None = None  # what came of it, where that is not what it opened with
+        self.task: asyncio.Task[None] | None = None
+        self.waiters = 0
+        self.has_leader = False  # a visitor who started it is still there, to be given what is his alone
+
+    def open(self, value: T) -> None:
+        """Tell the waiters; the first telling counts."""
+        if not self.opening.done():
+            self.opening.set_result(value)
+
+    async def opened(self) -> T:
+        """Wait for the opening; being cancelled here cancels nothing else."""
+        self.waiters += 1
+        try:
+            return await asyncio.shield(self.opening)
+        finally:
+            self.waiters -= 1
+
+    async def landed(self) -> None:
+        """Wait for the end of the fetch and of all it stores."""
+        if self.task is not None:
+            await asyncio.wait([self.task])
+
+
+Launch = Callable[[Flight[T]], Coroutine[Any, Any, None]]
+
+
+class Flights(Generic[T]):
+    """The flights of one process, one a key and variant."""
+
+    def __init__(self, on_crash: Callable[[BaseException], T]) -> None:
+        self._flights: dict[bytes, Flight[T]] = {}
+        self._tasks: dict[asyncio.Task[None], Flight[T]] = {}  # also those that nobody can join any more
+        self._on_crash = on_crash
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def tasks(self) -> set[asyncio.Task[None]]:
+        """Return every fetch under way, joinable or not."""
+        return set(self._tasks)
+
+    def find(self, identity: bytes) -> Flight[T] | None:
+        return self._flights.get(identity)
+
+    def launch(self, identity: bytes, sequence: int, run: Launch[T]) -> Flight[T]:
+        """Start a flight; one of the same identity, begun before a purge, flies on for its own waiters."""
+        loop = asyncio.get_running_loop()
+        flight = Flight[T](sequence, loop.create_future())
+        self._flights[identity] = flight
+        task = loop.create_task(run(flight))
+        flight.task = task
+        self._tasks[task] = flight
+        task.add_done_callback(lambda done: self._land(identity, flight, done))
+        return flight
+
+    def _land(self, identity: bytes, flight: Flight[T], task: asyncio.Task[None]) -> None:
+        self._tasks.pop(task, None)
+        if self._flights.get(identity) is flight:
+            del self._flights[identity]
+        if task.cancelled():
+            flight.open(self._on_crash(asyncio.CancelledError()))
+        elif (error := task.exception()) is not None:
+            flight.open(self._on_crash(error))
+        elif not flight.opening.done():
+            flight.open(self._on_crash(RuntimeError("the flight ended without an opening")))
+
+    def oldest_sequence(self, default: int) -> int:
+        """Return the lowest purge sequence any flight still counts on."""
+        return min((flight.sequence for flight in self._tasks.values()), default=default)
+
+    async def drain(self, timeout: float) -> None:
+        """Wait for all flights, cancel what is left after `timeout` seconds."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=timeout)
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)

@@ -1,0 +1,156 @@
+"""The purge log of one host: durable in SQLite, in force in memory.
+
+Knows records and their file. Must not know entries. A record's sequence is the time in microseconds, or
+one more than the last: should the file be lost, later sequences are still higher than any entry's, and
+one record that hides everything says that what was purged is not known any more (law 7, in doubt purged).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final, TypeVar
+
+import structlog
+
+from isr_proxy.core.purges import Purge, PurgeIndex, Scope, Selector, Strength
+from isr_proxy.errors import StoreUnavailable
+
+_log = structlog.get_logger("isr_proxy.purges")
+
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS purges (
+    scope TEXT NOT NULL, host TEXT NOT NULL, value TEXT NOT NULL, strength TEXT NOT NULL,
+    sequence INTEGER NOT NULL, at REAL NOT NULL,
+    PRIMARY KEY (scope, host, value, strength)
+) WITHOUT ROWID
+"""
+_ANY_HOST: Final = ""
+
+R = TypeVar("R")
+
+
+class LocalPurgeLog:
+    """The purge log in one SQLite file. Only the newest record of each name and strength is kept."""
+
+    def __init__(self, database: sqlite3.Connection, executor: ThreadPoolExecutor) -> None:
+        self._database = database
+        self._executor = executor
+        self._lock = asyncio.Lock()
+        self.index = PurgeIndex()
+
+    @classmethod
+    async def open(cls, path: Path, *, now: float) -> LocalPurgeLog:
+        """Open or create the log.
+
+        One without records is new, or was lost, so everything stored counts as purged; `prune` therefore
+        always leaves the youngest record.
+        """
+        executor = ThreadPoolExecutor(1, "purges")
+        loop = asyncio.get_running_loop()
+        try:
+            database, records = await loop.run_in_executor(executor, _load, path)
+        except sqlite3.DatabaseError as error:
+            _log.error("purge log is broken; everything stored counts as purged", error=str(error))
+            database, records = await loop.run_in_executor(executor, _replace, path)
+        log = cls(database, executor)
+        for record in records:
+            log.index.apply(record)
+        if not records:
+            await log.append((Selector(Scope.ALL),), now=now)
+        return log
+
+    async def append(self, selectors: tuple[Selector, ...], *, now: float) -> int:
+        """Record a purge; returns its sequence once it is on disk and in force."""
+        async with self._lock:
+            sequence = max(self.index.sequence + 1, int(now * 1_000_000))
+            records = [Purge(sequence, now, selector) for selector in selectors]
+            try:
+                await self._run(lambda: _insert(self._database, records))
+            except sqlite3.Error as error:
+                self._apply(records)  # in force at least until the restart
+                raise StoreUnavailable(f"the purge is in force but could not be written: {error}") from error
+            self._apply(records)
+            return sequence
+
+    def _apply(self, records: list[Purge]) -> None:
+        for record in records:
+            self.index.apply(record)
+
+    async def prune(self, sequence: int) -> None:
+        """Forget records up to `sequence`: no entry or fetch is left that they hide."""
+        async with self._lock:
+            sequence = min(sequence, self.index.sequence - 1)
+            await self._run(lambda: _delete(self._database, sequence))
+            self.index.forget(sequence)
+
+    async def records(self, after: int) -> list[Purge]:
+        """Return the records younger than `after`, oldest first."""
+        return await self._run(lambda: _select(self._database, after))
+
+    async def _run(self, work: Callable[[], R]) -> R:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+    async def aclose(self) -> None:
+        await self._run(self._database.close)
+        self._executor.shutdown()
+
+
+def _load(path: Path) -> tuple[sqlite3.Connection, list[Purge]]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    try:
+        database.execute("PRAGMA journal_mode=WAL")
+        database.execute("PRAGMA synchronous=FULL")
+        database.execute(_SCHEMA)
+        return database, _select(database, 0)
+    except sqlite3.Error:
+        database.close()
+        raise
+
+
+def _replace(path: Path) -> tuple[sqlite3.Connection, list[Purge]]:
+    for suffix in ("", "-wal", "-shm"):
+        broken = path.with_name(path.name + suffix)
+        if broken.exists():
+            broken.rename(path.with_name(f"{path.name}{suffix}.broken"))
+    return _load(path)
+
+
+def _select(database: sqlite3.Connection, after: int) -> list[Purge]:
+    rows = database.execute(
+        "SELECT sequence, at, scope, value, host, strength FROM purges WHERE sequence > ? ORDER BY sequence",
+        (after,),
+    )
+    return [
+        Purge(sequence, at, Selector(Scope(scope), value, host or None, Strength(strength)))
+        for sequence, at, scope, value, host, strength in rows
+    ]
+
+
+def _insert(database: sqlite3.Connection, records: list[Purge]) -> None:
+    rows = [
+        (
+            record.selector.scope.value,
+            record.selector.host or _ANY_HOST,
+            record.selector.value,
+            record.selector.strength.value,
+            record.sequence,
+            record.at,
+        )
+        for record in records
+    ]
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        database.executemany("INSERT OR REPLACE INTO purges VALUES (?, ?, ?, ?, ?, ?)", rows)
+        database.execute("COMMIT")
+    except sqlite3.Error:
+        database.execute("ROLLBACK")
+        raise
+
+
+def _delete(database: sqlite3.Connection, sequence: int) -> None:
+    database.execute("DELETE FROM purges WHERE sequence <= ?", (sequence,))

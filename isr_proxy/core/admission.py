@@ -1,0 +1,306 @@
+"""Admission: what the origin answered is kept, relayed, or called a failure.
+
+Knows every rule of storing and what a failure is (law 1). Must not know how anything is done: no I/O, no
+clock (`now` is an argument), no logging. What a visitor gets of what is stored is policy.py's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from isr_proxy.core.decision import Admit, Failed, Freshen, Judgement, Relay
+from isr_proxy.core.entry import OriginTimes, State
+from isr_proxy.core.forward import NEVER_VARYING
+from isr_proxy.core.freshness import (
+    effective_directives,
+    has_explicit_freshness,
+    initial_age,
+    read_origin_times,
+)
+from isr_proxy.core.http import (
+    TOKEN,
+    CacheControl,
+    Fields,
+    Head,
+    delta_seconds,
+    end_to_end,
+    parse_date,
+    tokens,
+)
+from isr_proxy.core.key import PLAIN, Variant, variant_of
+from isr_proxy.core.purges import normal_tag
+from isr_proxy.core.reason import Reason
+from isr_proxy.core.routes import Match
+from isr_proxy.core.settings import Route, SetCookie, Veto
+
+
+def is_negative(status: int) -> bool:
+    """Tell whether an answer says "nothing here": it is never served stale while the origin lives, so
+    that a page is seen as soon as it is published."""
+    return status in (404, 410)
+
+
+PERSONAL_HEADERS: Final = frozenset({"cookie", "authorization"})
+
+# Fields that carry tags or speak to us alone; they never leave.
+TAG_FIELDS: Final = (b"cache-tag", b"surrogate-key", b"xkey", b"cache-groups")
+PRIVATE_FIELDS: Final = frozenset(
+    {*TAG_FIELDS, b"surrogate-control", b"isr-cache-control", b"cache-group-invalidation"}
+)
+_TAG_SEPARATORS: Final = {
+    b"cache-tag": re.compile(","),
+    b"surrogate-key": re.compile(r"\s+"),
+    b"xkey": re.compile(r"[\s,]+"),
+    b"cache-groups": re.compile(","),
+}
+_MAX_TAGS: Final = 1024
+_MAX_TAG_BYTES: Final = 1024
+
+# What an ISR route keeps: pages, redirects, and the two answers that say there is no page.
+_ISR_STATUSES: Final = frozenset({200, 203, 204, 300, 301, 302, 303, 307, 308, 404, 410})
+_UNDERSTOOD: Final = frozenset({*_ISR_STATUSES, 206, 304, 400, 401, 403, 405, 406, 414, 451, 501})
+
+
+_NO_FIELDS: Final = Fields()
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """How the origin was asked: with the visitor's own fields, or neutral ones, and when."""
+
+    match: Match
+    fields: Fields  # what was sent
+    requested_at: float
+    answered_at: float
+    has_stored: bool = False  # a good page is stored that this answer would replace
+    is_conditional: bool = False
+    stored_fields: Fields = _NO_FIELDS  # of the page that is validated: a 304 leaves out what has not changed
+
+
+def on_response(asked: Asked, head: Head) -> Judgement:
+    """Judge an answer by its head: keep it, relay it, or call it a failure."""
+    route = asked.match.route
+    if asked.is_conditional and head.status == 304:
+        return _freshen(asked, head)
+    failed = failure_of(head, asked)
+    if failed is not None:
+        return failed
+    reason = _refusal(asked, head, route)
+    if reason is not None:
+        return Relay(reason)
+    return Admit(
+        variant=_variant(head, asked, route),
+        lines=_kept_lines(head, route),
+        tags=_tags(head, asked.match),
+        origin_times=read_origin_times(head.status, head.fields, asked.answered_at),
+        initial_age=_initial_age(asked, head),
+    )
+
+
+def _freshen(asked: Asked, head: Head) -> Freshen:
+    """RFC 9111 §4.3.4: every field of the 304 but Content-Length and its kin replaces the stored one."""
+    fields = end_to_end(head.fields).without(_NOT_FRESHENED)
+    names = frozenset(name.lower() for name, _ in fields)
+    merged = asked.stored_fields.without(names | {b"date"}).plus(*fields)
+    times = read_origin_times(200, merged, asked.answered_at)
+    return Freshen(fields.lines, times, _initial_age(asked, head))
+
+
+_NOT_FRESHENED: Final = frozenset(
+    {b"content-length", b"content-encoding", b"content-type", b"content-range", b"set-cookie", b"age"}
+)
+
+
+def _initial_age(asked: Asked, head: Head) -> float:
+    """An ISR page is as old as its regeneration; otherwise RFC 9111 counts what caches before us say."""
+    if asked.match.route.revalidate.is_isr:
+        return 0.0
+    return initial_age(head.fields, asked.requested_at, asked.answered_at)
+
+
+def failure_of(head: Head, asked: Asked) -> Failed | None:
+    """Say whether an answer is a failure (law 1): 5xx and 429 always, other 4xx where a page is stored."""
+    if head.status == 304 or (head.status == 206 and asked.has_stored):
+        return Failed(Reason.BAD_RESPONSE)  # nobody asked for a part, or whether it is modified
+    explicit = not asked.match.route.revalidate.is_isr and has_explicit_freshness(head.fields)
+    if head.status == 429:
+        return Failed(Reason.TOO_MANY_REQUESTS, retry_after(head.fields, asked.answered_at))
+    if head.status >= 500 and (asked.has_stored or not explicit):
+        return Failed(Reason.SERVER_ERROR, retry_after(head.fields, asked.answered_at))
+    if head.status >= 400 and not is_negative(head.status) and asked.has_stored:
+        return Failed(Reason.CLIENT_ERROR)
+    return None
+
+
+def retry_after(fields: Fields, now: float) -> float | None:
+    """Read Retry-After as seconds from now (RFC 9110 §10.2.3)."""
+    value = fields.first(b"retry-after")
+    seconds = delta_seconds(value)
+    if seconds is not None:
+        return float(seconds)
+    instant = parse_date(value, now=now)
+    return None if instant is None else max(0.0, instant - now)
+
+
+def _refusal(asked: Asked, head: Head, route: Route) -> Reason | None:
+    """Say why an answer is not stored, or None. In doubt it is not (law 9)."""
+    control, _ = effective_directives(head.fields)
+    if head.status == 206 or b"content-range" in head.fields:
+        return Reason.PARTIAL
+    for reason in (
+        _veto(control, head, route),
+        _vary_refusal(asked, head, route),
+        _cookie_refusal(asked, head, route),
+        _mode_refusal(asked, head, route, control),
+    ):
+        if reason is not None:
+            return reason
+    return None
+
+
+def _veto(control: CacheControl, head: Head, route: Route) -> Reason | None:
+    understands = "must-understand" in control and head.status in _UNDERSTOOD
+    if "no-store" in control and not understands and not _overrides(route, Veto.NO_STORE):
+        return Reason.NO_STORE
+    if "private" in control and not _overrides(route, Veto.PRIVATE):
+        return Reason.PRIVATE
+    return None
+
+
+def _overrides(route: Route, veto: Veto) -> bool:
+    return route.revalidate.is_isr and veto in route.ignore_origin
+
+
+def _vary_refusal(asked: Asked, head: Head, route: Route) -> Reason | None:
+    names = tokens(head.fields.get(b"vary"))
+    if _is_different_for_all(names, route):
+        return Reason.VARY_STAR
+    personal = [name for name in _varying(names, route) if name in PERSONAL_HEADERS]
+    if any(name.encode("latin-1") in asked.fields for name in personal):
+        return Reason.VARY_COOKIE
+    return None
+
+
+def _is_different_for_all(names: Iterable[str], route: Route) -> bool:
+    """Tell whether no later request can be known to get the same: `*`, what is not a name, or an address."""
+    if _overrides(route, Veto.VARY):
+        return False
+    addresses = frozenset() if route.revalidate.is_isr else _ADDRESSES
+    return any(name == "*" or not TOKEN.fullmatch(name) or name in addresses for name in names)
+
+
+_ADDRESSES: Final = frozenset({"x-forwarded-for"})  # told to the origin where it decides what is shared
+
+
+def _cookie_refusal(asked: Asked, head: Head, route: Route) -> Reason | None:
+    if b"set-cookie" not in head.fields:
+        return None
+    match route.set_cookie:
+        case SetCookie.DROP:
+            return None
+        case SetCookie.STORE if not route.revalidate.is_isr and has_explicit_freshness(head.fields):
+            return None
+        case SetCookie.REFUSE | SetCookie.STORE:
+            return Reason.SET_COOKIE
+
+
+def _mode_refusal(asked: Asked, head: Head, route: Route, control: CacheControl) -> Reason | None:
+    if route.revalidate.is_isr:
+        named = any(status == head.status for status, _ in route.status_ttl)
+        return None if head.status in _ISR_STATUSES or named else Reason.STATUS
+    if b"authorization" in asked.fields and not _is_shared(control, "must-revalidate"):
+        return Reason.AUTHORIZATION
+    if b"cookie" in asked.fields and not _is_shared(control):
+        return Reason.REQUEST_COOKIE
+    said = read_origin_times(head.status, head.fields, asked.answered_at)
+    return None if _is_worth_keeping(said, head) else Reason.NO_FRESHNESS
+
+
+def _is_shared(control: CacheControl, *more: str) -> bool:
+    """Tell whether the origin says that a shared cache may keep what one visitor's request brought."""
+    return any(name in control for name in ("public", "s-maxage", *more))
+
+
+def _is_worth_keeping(said: OriginTimes, head: Head) -> bool:
+    """Fresh for a while, or at least able to be validated."""
+    if said.ttl is None:
+        return False
+    return said.ttl > 0 or b"etag" in head.fields or b"last-modified" in head.fields
+
+
+def _variant(head: Head, asked: Asked, route: Route) -> Variant:
+    names = _varying(tokens(head.fields.get(b"vary")), route)
+    return variant_of(names, asked.fields) if names else PLAIN
+
+
+def _varying(names: Iterable[str], route: Route) -> list[str]:
+    """Return the Vary names that make a variant.
+
+    Not those we write ourselves (Accept-Encoding: the origin is always asked for identity). Not what the
+    route keys: it is in the key. So are an ISR route's cookies, as no other cookie is sent to the origin.
+    """
+    if _overrides(route, Veto.VARY):
+        return []
+    settled = {*route.key.headers}
+    if route.key.cookies and route.revalidate.is_isr:
+        settled.add("cookie")
+    return [name for name in names if name not in settled and name.encode("latin-1") not in NEVER_VARYING]
+
+
+def _kept_lines(head: Head, route: Route) -> tuple[tuple[bytes, bytes], ...]:
+    drop = {b"content-length", b"age"}
+    if route.set_cookie is not SetCookie.STORE:
+        drop.add(b"set-cookie")
+    return end_to_end(head.fields).without(frozenset(drop)).lines
+
+
+def _tags(head: Head, match: Match) -> tuple[str, ...]:
+    """Collect the tags of the route and of the origin's fields, in the form they are compared in."""
+    found = dict.fromkeys(normal_tag(tag) for tag in match.tags())
+    for name, separator in _TAG_SEPARATORS.items():
+        for value in head.fields.all(name):
+            found.update(
+                dict.fromkeys(normal_tag(tag.strip(_QUOTED)) for tag in separator.split(_text(value)))
+            )
+    return tuple(tag for tag in found if tag and len(tag) <= _MAX_TAG_BYTES)[:_MAX_TAGS]
+
+
+_QUOTED: Final = ' \t"'
+
+
+def _text(value: str) -> str:
+    """Read a field value as UTF-8 where it is that, as a purge's JSON is."""
+    try:
+        return value.encode("latin-1").decode("utf-8")
+    except UnicodeDecodeError:
+        return value
+
+
+# --- after a failure ---
+
+RETRY_MIN: Final = 3.0  # seconds; Next.js re-arms for min(max(revalidate, 3), 30)
+RETRY_MAX: Final = 30.0
+_BACKOFF_DOUBLINGS: Final = 6
+_RETRY_AFTER_MAX: Final = 3600.0
+
+
+def on_failure(state: State, failed: Failed, ttl: float, now: float, jitter: float) -> State:
+    """Return the state of a page whose regeneration failed: nothing changes but when to try again.
+
+    The retry comes after clamp(ttl, 3 s, 30 s), doubled for each failure in a row, or after the origin's
+    Retry-After if that is longer. `jitter` in [0, 1) spreads it by up to a fifth.
+    """
+    base = min(max(ttl, RETRY_MIN), RETRY_MAX)
+    delay = base * 2 ** min(state.failures, _BACKOFF_DOUBLINGS) * (1 + jitter / 5)
+    delay = max(delay, min(failed.retry_after or 0.0, _RETRY_AFTER_MAX))
+    return replace(
+        state,
+        retry_at=now + delay,
+        failed_at=now,
+        failures=state.failures + 1,
+        last_error=failed.reason.value,
+        count=state.count + 1,
+    )

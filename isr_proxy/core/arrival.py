@@ -1,0 +1,181 @@
+"""From a parsed request head to a Request: host, scheme and addresses settled once, for everybody.
+
+Knows which forwarded fields are believed, and from whom. Must not know sockets; `peer` is passed in.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Final
+from urllib.parse import quote
+
+from isr_proxy.core.http import HOP_BY_HOP, Fields, Request, tokens
+from isr_proxy.core.settings import Network
+
+_HOST: Final = re.compile(r"(?:[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_.])?|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
+_PORT_MAX: Final = 65535
+_NOT_ASCII: Final = re.compile(r"[^\x00-\x7f\ud800-\udfff]+")  # surrogates stand for bytes that are not UTF-8
+_DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A request head as it was parsed. `scheme` is the connection's own, `peer` its other end."""
+
+    method: str
+    target: str
+    fields: Fields
+    scheme: str
+    peer: str
+    has_body: bool
+    upgrade: str | None = None
+
+
+def settle(arrived: Arrived, trusted: Sequence[Network], default_host: str) -> Request | str:
+    """Return the Request, or why it is refused with 400.
+
+    `default_host` stands in where HTTP/1.0 sent no Host.
+    """
+    chain, hops = _chain(arrived, trusted)
+    scheme = _scheme(arrived, hops)
+    target, authority = split_absolute(arrived.target)
+    host = _host(arrived, authority, scheme, hops, default_host)
+    if host is None:
+        return "Host is missing, not a host, given twice, or not that of the target"
+    path, question, query = _escaped(target).partition("?")
+    return Request(
+        arrived.method,
+        scheme,
+        host,
+        path,
+        query if question else None,
+        without_nominated(arrived.fields),
+        arrived.has_body,
+        _client(chain, hops),
+        ", ".join(chain),
+        arrived.upgrade,
+    )
+
+
+def without_nominated(fields: Fields) -> Fields:
+    """Drop what Connection names, which ends at this hop (RFC 9110 §7.6.1).
+
+    Here, before anything is decided: what the origin will not be sent must not choose a key or a variant.
+    Hop-by-hop fields themselves, and what frames the request, stay for those who read them.
+    """
+    named = {token.encode("latin-1") for token in tokens(fields.get(b"connection"))} - _KEPT
+    return fields.without(frozenset(named)) if named else fields
+
+
+_KEPT: Final = HOP_BY_HOP | {b"close", b"host", b"content-length", b"expect"}
+
+
+def _escaped(target: str) -> str:
+    """Percent-encode what is not ASCII, as every browser does: one spelling for route, key and origin."""
+    return target if target.isascii() else _NOT_ASCII.sub(lambda found: quote(found.group()), target)
+
+
+def _host(arrived: Arrived, authority: str | None, scheme: str, hops: int, default_host: str) -> str | None:
+    """Return the host asked for; the target's own comes before Host, and the two must not differ."""
+    said = arrived.fields.all(b"host")
+    if len(said) > 1:
+        return None
+    host = normal_host(said[0], scheme) if said else None
+    if authority is not None:
+        named = normal_host(authority, scheme)
+        host = named if not said or named == host else None
+    elif not said:
+        host = normal_host(default_host, scheme)
+    forwarded = _said_by_proxy(arrived.fields, b"x-forwarded-host", hops)
+    return normal_host(forwarded, scheme) if forwarded and host is not None else host
+
+
+def split_absolute(target: str) -> tuple[str, str | None]:
+    """Split an absolute-form target into its origin-form and its authority (RFC 9112 §3.2.2)."""
+    scheme, separator, rest = target.partition("://")
+    if not separator or scheme.lower() not in _DEFAULT_PORTS:
+        return target, None
+    end = next((index for index, character in enumerate(rest) if character in "/?#"), len(rest))
+    path = rest[end:]
+    return path if path.startswith("/") else f"/{path}", rest[:end]
+
+
+def normal_host(text: str, scheme: str) -> str | None:
+    """Return a host in lower case, without its scheme's own port and the root's dot; None if it is none."""
+    host = text.strip().lower()
+    if not text.isascii() or not _HOST.fullmatch(host):
+        return None
+    host = host.removesuffix(_DEFAULT_PORTS.get(scheme, ""))
+    name, colon, port = host.rpartition(":")
+    if not colon or not port.isdigit():
+        return host.removesuffix(".")
+    return f"{name.removesuffix('.')}:{port}" if int(port) <= _PORT_MAX else None
+
+
+def _scheme(arrived: Arrived, hops: int) -> str:
+    said = (_said_by_proxy(arrived.fields, b"x-forwarded-proto", hops) or "").lower()
+    return said if said in _DEFAULT_PORTS else arrived.scheme
+
+
+def _said_by_proxy(fields: Fields, name: bytes, hops: int) -> str | None:
+    """Return what the outermost trusted proxy says, None where no proxy is trusted.
+
+    Each proxy either keeps the one item or appends its own, so of `hops` proxies the outermost one's is
+    that many from the end; whatever stands before it is a visitor's claim.
+    """
+    value = fields.get(name) if hops else None
+    if value is None:
+        return None
+    items = [item.strip() for item in value.split(",")]
+    return items[-min(hops, len(items))]
+
+
+def _chain(arrived: Arrived, trusted: Sequence[Network]) -> tuple[list[str], int]:
+    """Return the addresses the origin is told, and how many at their end are trusted proxies'.
+
+    Without a trusted peer it is the peer alone: anybody can write X-Forwarded-For.
+    """
+    if not _is_in(arrived.peer, trusted):
+        return ([arrived.peer] if arrived.peer else []), 0
+    said = (arrived.fields.get(b"x-forwarded-for") or "").split(",")
+    chain = [*(part.strip() for part in said if part.strip()), arrived.peer]
+    distrusted = (place for place, address in enumerate(reversed(chain)) if not _is_in(address, trusted))
+    return chain, next(distrusted, len(chain))
+
+
+def _client(chain: Sequence[str], hops: int) -> str:
+    """Return the nearest address that no trusted proxy has, without a port."""
+    if not chain:
+        return ""
+    said = chain[-hops - 1] if hops < len(chain) else chain[0]
+    address = _address(said)
+    return said if address is None else str(address)
+
+
+def _is_in(text: str, networks: Sequence[Network]) -> bool:
+    address = _address(text) if networks else None
+    if address is None:
+        return False
+    return any(address in network for network in networks if address.version == network.version)
+
+
+def _address(text: str) -> IPv4Address | IPv6Address | None:
+    """Read an address, perhaps bracketed or with a port; IPv4 inside IPv6 is IPv4 (dual-stack sockets)."""
+    found = _ADDRESS.fullmatch(text)
+    if found is None:
+        return None
+    try:
+        parsed = ip_address(found["bracketed"] or found["v4"] or found["plain"])
+    except ValueError:
+        return None
+    return getattr(parsed, "ipv4_mapped", None) or parsed
+
+
+_ADDRESS: Final = re.compile(
+    r"\[(?P<bracketed>[0-9a-fA-F:.]+)\](?::[0-9]+)?"
+    r"|(?P<v4>[0-9.]+)(?::[0-9]+)?"
+    r"|(?P<plain>[0-9a-fA-F:.]+)(?:%.*)?"
+)

@@ -1,0 +1,241 @@
+"""Policy: what to do with a request, and with what is stored for it.
+
+Knows every rule of serving, as functions of values. Must not know how anything is done: no I/O, no clock
+(`now` is an argument), no logging. What the origin answers is judged in admission.py.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import unquote_plus
+
+from isr_proxy.core.admission import PERSONAL_HEADERS, is_negative
+from isr_proxy.core.decision import (
+    Decision,
+    Fetch,
+    LookUp,
+    Pass,
+    Plan,
+    Refuse,
+    Serve,
+    ServeAndRegenerate,
+    ServeShell,
+    ServeStale,
+    Stored,
+    VaryMissed,
+)
+from isr_proxy.core.freshness import Phase, Times, lifetime, times
+from isr_proxy.core.http import CacheControl, Request, parse_cache_control, parse_cookies
+from isr_proxy.core.key import PLAIN, Variant, derive, matches_any, variant_of
+from isr_proxy.core.reason import Reason
+from isr_proxy.core.routes import Match, RouteTable, hides_delimiter, host_matches, target_problem
+from isr_proxy.core.settings import ClientDirectives, FallbackKind, RevalidateMode, Route, Settings
+
+# --- before the store is asked ---
+
+
+def on_arrival(request: Request, settings: Settings, routes: RouteTable) -> Plan:
+    """Decide from the request alone: refuse it, pass it, or look it up, and under which key."""
+    if settings.hosts and not any(host_matches(host, request.host) for host in settings.hosts):
+        return Refuse(421, Reason.UNKNOWN_HOST)
+    if request.method == "OPTIONS" and request.target == "*":
+        return Pass(Reason.METHOD)
+    if target_problem(request.path, request.query) is not None:
+        return Refuse(400, Reason.BAD_TARGET)
+    match = routes.match(request.host, request.path)
+    if match is None:
+        return Pass(Reason.NO_ROUTE)
+    reason = pass_reason(request, match.route)
+    if reason is not None:
+        return Pass(reason, match)
+    return LookUp(derive(request, match.route.key), match)
+
+
+def pass_reason(request: Request, route: Route) -> Reason | None:
+    """Say why a request passes on its route, or None when it may be looked up."""
+    if request.upgrade is not None:
+        return Reason.UPGRADE
+    if request.method not in ("GET", "HEAD"):
+        return Reason.METHOD
+    if request.has_body:
+        return Reason.REQUEST_BODY
+    if route.revalidate.mode is RevalidateMode.PASS:
+        return Reason.ROUTE_PASS
+    if hides_delimiter(request.path):
+        return Reason.ENCODED_PATH
+    return _bypass_reason(request, route)
+
+
+def _bypass_reason(request: Request, route: Route) -> Reason | None:
+    rules = route.bypass
+    if _has_header(request, rules.headers):
+        return Reason.BYPASS_HEADER
+    if rules.cookies and b"cookie" in request.fields:
+        names = parse_cookies(request.fields.all(b"cookie"))
+        if any(matches_any(name, rules.cookies) for name in names):
+            return Reason.BYPASS_COOKIE
+    if rules.query and request.query:
+        names_asked = (pair.partition("=")[0] for pair in request.query.split("&"))
+        if any(_is_named(name, rules.query) for name in names_asked):
+            return Reason.BYPASS_QUERY
+    return None
+
+
+def _has_header(request: Request, patterns: tuple[str, ...]) -> bool:
+    if any(pattern.encode("latin-1") in request.fields for pattern in patterns):
+        return True
+    if not any(pattern.endswith("*") for pattern in patterns):
+        return False
+    return any(matches_any(name.decode("latin-1").lower(), patterns) for name, _ in request.fields)
+
+
+def _is_named(raw: str, patterns: tuple[str, ...]) -> bool:
+    """Compare a parameter's name raw and decoded: the origin reads `%70review` as `preview`."""
+    return matches_any(raw, patterns) or matches_any(unquote_plus(raw), patterns)
+
+
+# --- with what the store has ---
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What counts beside the entry: the moment, and what this process remembers of the key."""
+
+    now: float
+    is_hit_for_pass: bool = False
+    is_prerendered: bool = False  # the path is on the route's prerender list
+
+
+def on_request(
+    request: Request, match: Match, found: Stored | VaryMissed | None, around: Surroundings
+) -> Decision:
+    """Decide with what is stored."""
+    route = match.route
+    asked = _asked(request, route)
+    if "no-store" in asked:
+        return Pass(Reason.REQUEST)
+    match found:
+        case Stored() if not found.verdict.hidden:
+            return _on_stored(asked, route, found, around)
+        case _ if "only-if-cached" in asked:
+            return Refuse(504, Reason.ONLY_IF_CACHED)
+        case Stored():
+            return Fetch(Reason.PURGED, found.meta.variant)
+        case None | VaryMissed() if around.is_hit_for_pass:
+            return Pass(Reason.HIT_FOR_PASS)
+        case VaryMissed(names):
+            return _on_vary_miss(request, names)
+        case None:
+            return _on_miss(request, route, around)
+
+
+def _asked(request: Request, route: Route) -> CacheControl:
+    """Return the request's own directives, none where they do not count (RFC 9111 §5.2.1, §5.4)."""
+    if route.client_directives is ClientDirectives.IGNORE:
+        return _NOTHING_ASKED
+    control = parse_cache_control(request.fields.all(b"cache-control"))
+    if not control.directives and "no-cache" in parse_cache_control(request.fields.all(b"pragma")):
+        return CacheControl({"no-cache": None})
+    return control
+
+
+_NOTHING_ASKED: Final = CacheControl({})
+
+
+def _on_miss(request: Request, route: Route, around: Surroundings) -> Decision:
+    match route.fallback.kind:
+        case FallbackKind.NOT_FOUND if not around.is_prerendered:
+            return Refuse(404, Reason.PRERENDERED_ONLY)
+        case FallbackKind.SHELL if route.fallback.shell not in (None, request.path):
+            if not is_crawler(request.fields.get(b"user-agent")):
+                return ServeShell(route.fallback.shell or "/")
+    return Fetch(Reason.URI_MISS, PLAIN)
+
+
+def _on_vary_miss(request: Request, names: tuple[str, ...]) -> Decision:
+    if any(name.encode("latin-1") in request.fields for name in names if name in PERSONAL_HEADERS):
+        return Pass(Reason.VARY_COOKIE)
+    return Fetch(Reason.VARY_MISS, variant_of(names, request.fields))
+
+
+def _on_stored(asked: CacheControl, route: Route, found: Stored, around: Surroundings) -> Decision:
+    variant = found.meta.variant
+    at = times(found.meta, found.state, route, around.now, soft_purged_at=found.verdict.stale_at)
+    wanted = _on_client_directives(asked, at, variant)
+    if wanted is not None:
+        return wanted
+    match at.phase:
+        case Phase.FRESH:
+            return Serve(at)
+        case Phase.STALE if not is_negative(found.meta.status):
+            return _on_stale(found, at, around)
+        case Phase.STALE | Phase.ERROR_ONLY:
+            if _must_wait_for_retry(found, around.now):
+                return ServeStale(at, Reason.RETRY_LATER)
+            return Fetch(Reason.STALE, variant, fallback=_error_fallback(at, found, route))
+        case Phase.DEAD:
+            reason = Reason.MUST_VALIDATE if found.meta.origin_times.must_validate else Reason.STALE
+            return Fetch(reason, variant)
+
+
+def _on_stale(found: Stored, at: Times, around: Surroundings) -> Decision:
+    if _must_wait_for_retry(found, around.now):
+        return ServeStale(at, Reason.RETRY_LATER)
+    return ServeAndRegenerate(at)
+
+
+def _must_wait_for_retry(found: Stored, now: float) -> bool:
+    """Tell whether a failed regeneration's retry time is still to come.
+
+    A younger soft purge lifts it, and so does a clock that went back before the failure.
+    """
+    state = found.state
+    swept_at = None if math.isinf(state.stale_at) else state.stale_at
+    if any(at is not None and at > state.failed_at for at in (found.verdict.stale_at, swept_at)):
+        return False
+    return state.failed_at <= now < state.retry_at
+
+
+def _error_fallback(at: Times, found: Stored, route: Route) -> Times | None:
+    window = lifetime(found.meta, route).stale_if_error
+    return at if window > 0 and -at.ttl <= window else None
+
+
+def _on_client_directives(asked: CacheControl, at: Times, variant: Variant) -> Decision | None:
+    """Honor what the request asks of a stored page (RFC 9111 §5.2.1)."""
+    is_wanted_new = "no-cache" in asked or _is_too_old(asked, at)
+    if "only-if-cached" in asked:
+        is_usable = at.phase is Phase.FRESH and not is_wanted_new
+        return None if is_usable else Refuse(504, Reason.ONLY_IF_CACHED)
+    return Fetch(Reason.REQUEST, variant) if is_wanted_new else None
+
+
+def _is_too_old(control: CacheControl, at: Times) -> bool:
+    max_age, min_fresh = control.seconds("max-age"), control.seconds("min-fresh")
+    return (max_age is not None and at.age > max_age) or (min_fresh is not None and at.ttl < min_fresh)
+
+
+# Search engines and link previews must see the page, not its shell (Next.js does the same).
+_CRAWLERS: Final = (
+    "bot",
+    "crawl",
+    "spider",
+    "slurp",
+    "facebookexternalhit",
+    "embedly",
+    "quora link preview",
+    "whatsapp",
+    "lighthouse",
+    "google-inspectiontool",
+    "mediapartners-google",
+    "bingpreview",
+    "ia_archiver",
+)
+
+
+def is_crawler(user_agent: str | None) -> bool:
+    """Tell whether a User-Agent is a search engine's or a link preview's."""
+    lowered = (user_agent or "").lower()
+    return any(word in lowered for word in _CRAWLERS)

@@ -1,0 +1,104 @@
+"""One word for each cause: the same in Cache-Status, log line, metric and trace (law 10).
+
+Knows the words, and how a visitor's `X-Cache` sums them up. Must not know who uses them.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Reason(Enum):
+    """Why an answer is what it is. The value is the word people read."""
+
+    # Served from the store.
+    FRESH = "fresh"  # age < ttl
+    REGENERATING = "regenerating"  # stale; a regeneration runs behind
+    RETRY_LATER = "retry-later"  # stale; the last regeneration failed and its retry time has not come
+    ORIGIN_FAILED = "origin-failed"  # stale; the origin failed just now (stale-if-error)
+    SATURATED = "saturated"  # stale; as many regenerations run as may
+    PRERENDERED_ONLY = "not-prerendered"  # fallback: not_found; the origin was not asked
+    SHELL = "shell"  # fallback: shell; generated behind
+
+    # Asked of the origin, because nothing stored could answer.
+    URI_MISS = "uri-miss"  # this key was never stored
+    VARY_MISS = "vary-miss"  # the key is stored, this variant is not
+    STALE = "stale"  # beyond every stale window
+    PURGED = "purged"  # hidden by a purge
+    REQUEST = "request"  # the visitor's own Cache-Control asked for it
+    MUST_VALIDATE = "must-validate"  # the origin wants every use validated
+
+    # Passed: neither looked up nor stored.
+    METHOD = "method"  # not GET or HEAD
+    REQUEST_BODY = "request-body"  # a GET with a body
+    UPGRADE = "upgrade"  # WebSocket and its like
+    BYPASS_COOKIE = "bypass-cookie"
+    BYPASS_HEADER = "bypass-header"
+    BYPASS_QUERY = "bypass-query"
+    ROUTE_PASS = "route-pass"  # revalidate: 0
+    NO_ROUTE = "no-route"  # no route matches
+    ENCODED_PATH = "encoded-path"  # a delimiter hides behind a percent sign
+    HIT_FOR_PASS = "hit-for-pass"  # remembered as uncacheable
+
+    # Answered by the origin, and not stored.
+    STORED = "stored"
+    NO_STORE = "no-store"
+    PRIVATE = "private"
+    AUTHORIZATION = "authorization"  # RFC 9111 §3.5
+    REQUEST_COOKIE = "request-cookie"  # the visitor's cookies went along and nothing says it is public
+    SET_COOKIE = "set-cookie"
+    VARY_STAR = "vary-star"
+    VARY_COOKIE = "vary-cookie"
+    NO_FRESHNESS = "no-freshness"  # nothing says how long it may be kept
+    STATUS = "status"  # not a status that may be kept
+    PARTIAL = "partial"  # 206
+    TOO_MANY_VARIANTS = "too-many-variants"
+    STORE_FAILED = "store-failed"  # the disk refused
+
+    # The origin failed (law 1).
+    REFUSED = "refused"
+    UNRESOLVED = "unresolved"
+    TLS_FAILED = "tls-failed"
+    NO_HEALTHY_ORIGIN = "no-healthy-origin"
+    RESET = "reset"
+    CONNECT_TIMEOUT = "connect-timeout"
+    FIRST_BYTE_TIMEOUT = "first-byte-timeout"
+    CHUNK_TIMEOUT = "chunk-timeout"
+    REGENERATE_TIMEOUT = "regenerate-timeout"
+    BAD_RESPONSE = "bad-response"  # not HTTP
+    TRUNCATED = "truncated"  # shorter than its length, or chunks without their end
+    TOO_LARGE = "too-large"  # over max_entry
+    SERVER_ERROR = "server-error"  # 5xx
+    TOO_MANY_REQUESTS = "too-many-requests"  # 429
+    CLIENT_ERROR = "client-error"  # any other 4xx: never replaces a good page
+    GUARD_SIZE = "guard-min-bytes"
+    GUARD_SHRINK = "guard-max-shrink"
+    GUARD_CONTAINS = "guard-contains"
+    GUARD_FORBIDS = "guard-forbids"
+    GUARD_TYPE = "guard-content-type"
+    BUSY = "origin-busy"  # max_connections are in use and none came free in time
+    SUPERSEDED = "superseded"  # purged while it was fetched
+    INTERNAL = "internal-error"
+
+    # Refused here.
+    BAD_REQUEST = "bad-request"
+    BAD_TARGET = "bad-target"
+    UNKNOWN_HOST = "unknown-host"
+    HEAD_TOO_LARGE = "head-too-large"
+    ONLY_IF_CACHED = "only-if-cached"
+    TOKEN = "token"  # a PURGE without it
+    DRAINING = "draining"
+
+    # Admin.
+    PURGE = "purge"
+
+
+class XCache(Enum):
+    """The one-word summary visitors see."""
+
+    HIT = "HIT"
+    STALE = "STALE"
+    MISS = "MISS"
+    PASS = "PASS"
+    FALLBACK = "FALLBACK"
+    ERROR = "ERROR"

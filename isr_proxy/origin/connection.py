@@ -1,0 +1,408 @@
+"""One HTTP/1.1 connection to an origin: a request out, its answer in, again and again.
+
+Knows the wire: heads, 1xx, bodies, upgrades, deadlines, back-pressure. Must not know other connections,
+retries or health: its keeper (the pool) learns only that it is free again, or lost.
+
+    IDLE --begin--> HEAD --> BODY --> IDLE     the answer is whole and the connection may be kept
+                     |         `----> CLOSED   anything else
+                     `--101--> TUNNEL --> CLOSED
+
+The connection is its keeper's again as soon as the last byte of an answer is in, read or not. One lazy
+timer serves all deadlines of all answers: it looks how long ago something moved, and sleeps on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, Protocol, cast
+
+from isr_proxy.core.reason import Reason
+from isr_proxy.errors import OriginError, OriginProtocol, OriginReset, OriginTimeout, VisitorGone
+from isr_proxy.origin.incoming import HIGH_WATER_BYTES, Incoming
+from isr_proxy.origin.outgoing import Deadlines, Outgoing
+from isr_proxy.origin.parser import (
+    END_OF_HEAD,
+    HEAD_BYTES_MAX,
+    Framing,
+    HeadParser,
+    Message,
+    bad_response,
+    framing_of,
+    head_of,
+    keeps_alive,
+    require_c_parser,
+)
+
+__all__ = ["Connection", "Keeper", "Phase", "require_c_parser"]
+
+IDLE_LIMIT: Final = 15.0  # below the keep-alive of common origins, so that they rarely close first
+INTERIMS_MAX: Final = 64  # an endless row of 1xx is no answer
+TIMER_SLACK: Final = 0.002  # a loop may wake a timer this much early
+
+
+class Phase(Enum):
+    """Where a connection stands."""
+
+    IDLE = "idle"  # nothing is asked
+    HEAD = "head"  # asked; the final head is not in
+    BODY = "body"  # the head is in, the body is not
+    TUNNEL = "tunnel"  # switched protocols: bytes both ways
+    CLOSED = "closed"
+
+
+class Keeper(Protocol):
+    """Who owns the connection while it is idle."""
+
+    def give_back(self, connection: Connection) -> None:
+        """It may carry the next request."""
+
+    def lost(self, connection: Connection) -> None:
+        """It is closed; called once."""
+
+
+@dataclass(slots=True, eq=False)
+class Exchange:
+    """One request and its answer, as long as the connection works on them."""
+
+    outgoing: Outgoing
+    deadlines: Deadlines
+    incoming: Incoming
+    framing: Framing | None = None  # once the final head is in
+    interims: int = 0
+    is_kept: bool = False  # the origin will take another request after this one
+
+    @property
+    def ends_with_connection(self) -> bool:
+        return self.framing is not None and self.framing.ends_with_connection
+
+
+class Connection(asyncio.Protocol):
+    """Made by the pool; `begin` sends a request, everything else happens when bytes come."""
+
+    def __init__(self, keeper: Keeper, loop: asyncio.AbstractEventLoop) -> None:
+        self.phase = Phase.IDLE
+        self.is_reused = False
+        self.transport: asyncio.Transport | None = None
+        self._keeper = keeper
+        self._loop = loop
+        self._heads = HeadParser(loop)
+        self._partial = b""  # of a head
+        self._exchange: Exchange | None = None  # set in HEAD, BODY and TUNNEL
+        self._sender: asyncio.Task[None] | None = None
+        self._drained: asyncio.Future[None] | None = None
+        self._is_write_paused = False
+        self._is_read_paused = False
+        self._is_awaiting_visitor = False  # for more of the request's body
+        self._limit = IDLE_LIMIT
+        self._active_at = 0.0  # loop time
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __repr__(self) -> str:
+        return f"<Connection {self.phase.value}{' reused' if self.is_reused else ''}>"
+
+    @property
+    def is_usable(self) -> bool:
+        """Tell whether a request may be sent now."""
+        return self.phase is Phase.IDLE and self.transport is not None and not self.transport.is_closing()
+
+    # --- a request ---
+
+    def begin(self, head: bytes, outgoing: Outgoing, deadlines: Deadlines) -> Incoming:
+        """Send a request whose head is `head`; the answer arrives in what is returned."""
+        if not self.is_usable or self.transport is None:
+            raise OriginReset(Reason.RESET.value, "the connection closed before it was used")
+        incoming = Incoming(self)
+        self._exchange = Exchange(outgoing, deadlines, incoming)
+        self._partial = b""
+        self.phase = Phase.HEAD
+        self._watch(deadlines.first_byte)
+        self.transport.write(head)
+        if outgoing.body is not None:
+            self._sender = self._loop.create_task(self._send_body(outgoing, outgoing.body))
+        return incoming
+
+    async def _send_body(self, outgoing: Outgoing, body: AsyncIterator[bytes]) -> None:
+        try:
+            if outgoing.body_bytes is None:
+                await self._send_chunked(body)
+            else:
+                await self._send_plain(body, outgoing.body_bytes)
+        except Exception as error:
+            self._sender = None
+            self._fail(error)
+        finally:
+            self._sender = None
+            self._is_awaiting_visitor = False
+            self._active_at = self._loop.time()
+
+    async def _send_chunked(self, body: AsyncIterator[bytes]) -> None:
+        while chunk := await self._next_chunk(body):
+            await self._send(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+        await self._send(b"0\r\n\r\n")
+
+    async def _send_plain(self, body: AsyncIterator[bytes], promised_bytes: int) -> None:
+        sent_bytes = 0
+        while chunk := await self._next_chunk(body):
+            sent_bytes += len(chunk)
+            if sent_bytes <= promised_bytes:
+                await self._send(chunk)
+        if sent_bytes != promised_bytes:
+            raise VisitorGone(f"the request's body has {sent_bytes} bytes instead of {promised_bytes}")
+
+    async def _next_chunk(self, body: AsyncIterator[bytes]) -> bytes:
+        """Return the visitor's next non-empty chunk, b"" at the end; the origin's clock stands still."""
+        self._is_awaiting_visitor = True
+        async for chunk in body:
+            if chunk:
+                self._is_awaiting_visitor = False
+                self._active_at = self._loop.time()
+                return chunk
+        return b""
+
+    async def _send(self, data: bytes) -> None:
+        """Write, then wait while the origin does not take more. OriginReset when it is gone."""
+        if self.transport is None or self.transport.is_closing():
+            raise OriginReset(Reason.RESET.value, "the connection closed while sending")
+        self.transport.write(data)
+        await self.drain()
+
+    async def drain(self) -> None:
+        """Wait while the origin does not take more."""
+        while self._is_write_paused:
+            self._drained = self._drained or self._loop.create_future()
+            await asyncio.shield(self._drained)
+
+    def pause_writing(self) -> None:
+        self._is_write_paused = True
+
+    def resume_writing(self) -> None:
+        self._is_write_paused = False
+        drained, self._drained = self._drained, None
+        if drained is not None and not drained.done():
+            drained.set_result(None)
+
+    # --- an answer ---
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self._watch(IDLE_LIMIT)
+
+    def data_received(self, data: bytes) -> None:
+        self._active_at = self._loop.time()
+        exchange = self._exchange
+        if exchange is None:
+            self.close()  # nobody asked: whatever it is, it must not become the next answer
+            return
+        try:
+            match self.phase:
+                case Phase.BODY:
+                    self._read_body(exchange, data)
+                case Phase.TUNNEL:
+                    self._deliver(exchange.incoming, data)
+                case _:
+                    self._read_heads(exchange, data)
+        except Exception as error:
+            self._fail(error)
+
+    def _read_heads(self, exchange: Exchange, data: bytes) -> None:
+        """Take heads off the front until the final one is in; what follows belongs to its body."""
+        start = max(0, len(self._partial) - 3)
+        data = self._partial + data if self._partial else data
+        while self.phase is Phase.HEAD:
+            end = END_OF_HEAD.search(data, start)
+            size = len(data) if end is None else end.end()
+            if size > HEAD_BYTES_MAX:
+                raise bad_response(f"the head is larger than {HEAD_BYTES_MAX} bytes")
+            if end is None:
+                self._partial = data
+                return
+            message = self._heads.feed(data[:size])
+            data, start = data[size:], 0
+            if message is not None:
+                self._take(exchange, message, data)
+
+    def _take(self, exchange: Exchange, message: Message, rest: bytes) -> None:
+        """Act on one head; `rest` is what came behind it."""
+        if message.code == 101:
+            self._switch(exchange, message, rest)
+        elif message.code >= 200:
+            self._start_body(exchange, message, rest)
+        else:
+            exchange.interims += 1
+            if exchange.interims > INTERIMS_MAX:
+                raise bad_response("too many interim responses")
+            if exchange.outgoing.on_interim is not None:
+                exchange.outgoing.on_interim(head_of(message))
+
+    def _start_body(self, exchange: Exchange, message: Message, rest: bytes) -> None:
+        method = exchange.outgoing.method
+        framing = exchange.framing = framing_of(method, message, self._loop)
+        # An origin that answers before it has read the request may never read the rest of it.
+        exchange.is_kept = self._sender is None and keeps_alive(method, message)
+        self.phase = Phase.BODY
+        exchange.incoming.begin(head_of(message), framing.body_bytes)
+        if framing.is_complete:
+            self._complete(exchange, is_kept=exchange.is_kept and not rest)
+        else:
+            self._watch(exchange.deadlines.between_chunks)
+            if rest:
+                self._read_body(exchange, rest)
+
+    def _read_body(self, exchange: Exchange, data: bytes) -> None:
+        framing = exchange.framing
+        assert framing is not None  # _start_body came first
+        chunk = framing.feed(data)
+        if chunk:
+            self._deliver(exchange.incoming, chunk)
+        if framing.is_complete:
+            self._complete(exchange, is_kept=exchange.is_kept and not framing.has_extra)
+
+    def _deliver(self, incoming: Incoming, chunk: bytes) -> None:
+        incoming.feed(chunk)
+        if (
+            incoming.buffered_bytes > HIGH_WATER_BYTES
+            and not self._is_read_paused
+            and self.transport is not None
+        ):
+            self._is_read_paused = True
+            self.transport.pause_reading()
+
+    def _complete(self, exchange: Exchange, *, is_kept: bool) -> None:
+        """The answer is whole: let go of it, and be free or closed."""
+        self._detach()
+        if is_kept and self.transport is not None and not self.transport.is_closing():
+            self.resume()
+            self.phase, self.is_reused = Phase.IDLE, True
+            self._watch(IDLE_LIMIT)
+            self._keeper.give_back(self)
+        else:
+            self.close()
+        exchange.incoming.finish()
+
+    def _detach(self) -> Incoming | None:
+        """Part with the exchange; returns its answer, which is whole or failed now."""
+        exchange, self._exchange = self._exchange, None
+        if exchange is None:
+            return None
+        exchange.incoming.line = None
+        return exchange.incoming
+
+    def resume(self) -> None:
+        """Read on after a pause."""
+        if self._is_read_paused and self.transport is not None:
+            self._is_read_paused = False
+            self._active_at = self._loop.time()
+            self.transport.resume_reading()
+
+    # --- a tunnel ---
+
+    def _switch(self, exchange: Exchange, message: Message, rest: bytes) -> None:
+        if exchange.outgoing.upgrade is None or "Upgrade" not in message.headers:
+            raise bad_response("it switched protocols without being asked")
+        self.phase = Phase.TUNNEL
+        if self._timer is not None:  # a tunnel may be silent for as long as it likes
+            self._timer.cancel()
+            self._timer = None
+        exchange.incoming.begin(head_of(message), None)
+        if rest:
+            self._deliver(exchange.incoming, rest)
+
+    def eof_received(self) -> bool:
+        """Keep a tunnel open for writing; anything else closes."""
+        if self.phase is not Phase.TUNNEL or self._exchange is None or self.transport is None:
+            return False
+        self._exchange.incoming.finish()
+        return self.transport.get_extra_info("sslcontext") is None
+
+    def hang_up(self) -> None:
+        """Close a tunnel once what was written is sent, or has found no taker in time."""
+        if self.phase is Phase.TUNNEL and self.transport is not None and self._timer is None:
+            self.transport.close()
+            self._timer = self._loop.call_later(self._limit, self.close)
+
+    # --- the end ---
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        exchange = self._exchange
+        if exchange is None:
+            self.close()
+        elif exc is None and (self.phase is Phase.TUNNEL or exchange.ends_with_connection):
+            self._complete(exchange, is_kept=False)
+        else:
+            self._fail(self._cut_off(exchange, exc))
+
+    def _cut_off(self, exchange: Exchange, exc: Exception | None) -> OriginError:
+        """Name what the loss of the connection means for the answer."""
+        if self.phase is Phase.BODY and exc is None:
+            return OriginProtocol(Reason.TRUNCATED.value, "the body ended early", answered=True)
+        detail = str(exc or "closed before an answer")
+        return OriginReset(Reason.RESET.value, detail, answered=self._has_answered(exchange))
+
+    def _has_answered(self, exchange: Exchange) -> bool:
+        """Tell whether a single byte of an answer came."""
+        return self.phase is not Phase.HEAD or bool(self._partial or exchange.interims)
+
+    def _fail(self, error: Exception) -> None:
+        incoming = self._detach()
+        self.close()
+        if incoming is not None:
+            incoming.fail(error)
+
+    def drop(self) -> None:
+        """Nobody wants the rest of the answer, so the connection is of no more use."""
+        self._detach()
+        self.close()
+
+    def close(self) -> None:
+        """Close at once; nothing that matters is left to be sent. Safe to call twice."""
+        if self.phase is Phase.CLOSED:
+            return
+        self.phase = Phase.CLOSED
+        incoming = self._detach()
+        if incoming is not None:  # not even a body that ends with its connection is whole now
+            incoming.fail(OriginReset(Reason.RESET.value, "closed on this side", answered=True))
+        for handle in (self._timer, self._sender):
+            if handle is not None:
+                handle.cancel()
+        self._timer = self._sender = None
+        self.resume_writing()
+        if self.transport is not None:
+            self.transport.abort()
+        self._keeper.lost(self)
+
+    # --- deadlines ---
+
+    def _watch(self, limit: float) -> None:
+        """From now on silence of `limit` seconds is too long."""
+        self._limit = limit
+        now = self._active_at = self._loop.time()
+        if self._timer is not None:
+            if self._timer.when() <= now + limit:
+                return
+            self._timer.cancel()
+        self._timer = self._loop.call_at(now + limit, self._look)
+
+    def _look(self) -> None:
+        """The timer rang: too long a silence, or sleep on."""
+        self._timer = None
+        now = self._loop.time()
+        is_ours = self._is_read_paused or (self._is_awaiting_visitor and self.phase is Phase.HEAD)
+        due_at = now + self._limit if is_ours else self._active_at + self._limit
+        if due_at - now > TIMER_SLACK:
+            self._timer = self._loop.call_at(due_at, self._look)
+        elif self._exchange is None:
+            self.close()
+        else:
+            self._fail(self._too_late(self._exchange))
+
+    def _too_late(self, exchange: Exchange) -> OriginTimeout:
+        """Name the deadline that passed."""
+        if self.phase is Phase.BODY:
+            word, what = Reason.CHUNK_TIMEOUT.value, "no more of the body"
+        else:
+            word, what = Reason.FIRST_BYTE_TIMEOUT.value, "no answer"
+        detail = f"{what} within {self._limit:g} s"
+        return OriginTimeout(word, detail, answered=self._has_answered(exchange))

@@ -1,0 +1,86 @@
+"""What is asked of an origin, and how long it may take.
+
+Knows how a request head is written to the wire. Must not know connections, pools or answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Final
+
+from isr_proxy.core.http import Fields, Head
+from isr_proxy.core.reason import Reason
+from isr_proxy.errors import OriginProtocol
+
+# RFC 9110 §8.6: a request of these methods says that its body is empty.
+BODY_EXPECTED: Final = frozenset({"POST", "PUT", "PATCH"})
+# RFC 9110 §9.2.2: asking twice does what asking once does.
+IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """Seconds the origin may take; the total time of an exchange is the caller's own timeout."""
+
+    connect: float  # name, TCP and TLS; also the wait for a free connection
+    first_byte: float  # from the end of the request to the response's head
+    between_chunks: float  # silence inside a body, while somebody wants more of it
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One request. `fields` are the end-to-end lines: Host, framing and Connection are written here."""
+
+    method: str
+    target: str  # raw path and query, sent as it is
+    host: str
+    fields: Fields
+    body: AsyncIterator[bytes] | None = None
+    body_bytes: int | None = None  # None with a body: chunked
+    upgrade: str | None = None  # the protocol asked for
+    on_interim: Callable[[Head], None] | None = None  # gets each 1xx but 101
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Tell whether it may be sent again although it was sent before."""
+        return self.method in IDEMPOTENT and self.body is None
+
+
+def request_head(outgoing: Outgoing) -> bytes:
+    """Write the request line and header lines, in one piece.
+
+    OriginProtocol when a part carries a line break or a blank that would change the framing.
+    """
+    line = f"{outgoing.method} {outgoing.target} HTTP/1.1\r\n".encode("utf-8", "surrogateescape")
+    parts = [line, f"Host: {outgoing.host}\r\n".encode("latin-1", "replace")]
+    parts += [b"%b: %b\r\n" % pair for pair in outgoing.fields.lines]
+    parts.append(_framing_lines(outgoing))
+    head = b"".join(parts)
+    # Whoever built the request has checked it; a second look costs less than a smuggled line.
+    if (
+        line.count(b" ") != 2
+        or head.count(b"\n") != head.count(b"\r")
+        or head.count(b"\n") != _count(outgoing)
+    ):
+        raise OriginProtocol(Reason.BAD_REQUEST.value, "a part of the request holds a blank or a line break")
+    return head
+
+
+def _framing_lines(outgoing: Outgoing) -> bytes:
+    """Return the hop-by-hop lines and the empty line."""
+    lines = b""
+    if outgoing.body is not None:
+        size = outgoing.body_bytes
+        lines = b"Transfer-Encoding: chunked\r\n" if size is None else b"Content-Length: %d\r\n" % size
+    elif outgoing.method in BODY_EXPECTED:
+        lines = b"Content-Length: 0\r\n"
+    if outgoing.upgrade is not None:
+        lines += b"Connection: upgrade\r\nUpgrade: %b\r\n" % outgoing.upgrade.encode("latin-1", "replace")
+    return lines + b"\r\n"
+
+
+def _count(outgoing: Outgoing) -> int:
+    """Return how many lines the head has when no part smuggles one in."""
+    has_framing = outgoing.body is not None or outgoing.method in BODY_EXPECTED
+    return 3 + len(outgoing.fields) + has_framing + 2 * (outgoing.upgrade is not None)

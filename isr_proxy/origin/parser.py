@@ -1,0 +1,231 @@
+"""aiohttp's C response parser: the only file of this room that touches it.
+
+Knows how heads and chunked bodies are parsed. Must not know sockets, deadlines or pools.
+
+The parser gets one head at a time, cut out here, and never a body: so nothing of a second response can
+hide behind the first. Bodies are framed here; only chunked ones go through a parser of their own.
+`tests/test_aiohttp_private.py` names everything relied on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
+
+from aiohttp import http_parser
+from aiohttp.http_exceptions import HttpProcessingError
+
+from isr_proxy.core.http import Fields, Head, tokens
+from isr_proxy.core.reason import Reason
+from isr_proxy.errors import OriginProtocol
+
+HEAD_BYTES_MAX: Final = 32 * 1024
+LINE_BYTES_MAX: Final = 16 * 1024
+END_OF_HEAD: Final = re.compile(rb"\n\r?\n")
+
+_PARSER: Final[Any] = getattr(http_parser, "HttpResponseParserC", None)
+_LIMIT: Final = 2**30  # of the parser's own buffer: it is emptied after every feed
+# "close" makes the parser refuse, not swallow, what follows the last chunk.
+_CHUNKED_HEAD: Final = b"HTTP/1.1 200 OK\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def require_c_parser() -> None:
+    """Fail at start when aiohttp was installed without its C extension. RuntimeError says what to do."""
+    if _PARSER is None:
+        raise RuntimeError(
+            "aiohttp's C response parser is missing: install aiohttp from a wheel, "
+            "and do not set AIOHTTP_NO_EXTENSIONS"
+        )
+
+
+def bad_response(detail: str) -> OriginProtocol:
+    """Return the error of an answer that is not HTTP."""
+    return OriginProtocol(Reason.BAD_RESPONSE.value, detail, answered=True)
+
+
+class Message(Protocol):
+    """What we read of aiohttp's RawResponseMessage."""
+
+    version: tuple[int, int]
+    code: int
+    reason: str
+    headers: Mapping[str, str]
+    raw_headers: tuple[tuple[bytes, bytes], ...]
+    should_close: bool
+    chunked: bool
+
+
+class _Unflowing:
+    """Stands in for aiohttp's protocol, whose flow control is ours."""
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self, resume_parser: bool = True) -> None: ...  # noqa: FBT001, FBT002  its signature
+
+
+_UNFLOWING: Final = _Unflowing()
+
+
+class HeadParser:
+    """Parses the heads of one connection, one whole head at a time."""
+
+    __slots__ = ("_parser",)
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        require_c_parser()
+        self._parser = _PARSER(
+            _UNFLOWING,
+            loop,
+            _LIMIT,
+            max_line_size=LINE_BYTES_MAX,
+            max_field_size=LINE_BYTES_MAX,
+            max_headers=HEAD_BYTES_MAX,
+            response_with_body=False,
+            auto_decompress=False,
+        )
+
+    def feed(self, head: bytes) -> Message | None:
+        """Return the message of one head; None for blank lines before it. OriginProtocol if it is none."""
+        try:
+            messages, _, _ = self._parser.feed_data(head)
+        except HttpProcessingError as error:
+            raise bad_response(error.message.partition("\n")[0]) from error
+        if not messages:
+            return None
+        message: Message = messages[0][0]
+        _check(message, head)
+        return message
+
+
+def _check(message: Message, head: bytes) -> None:
+    """Refuse what the lenient parser lets pass."""
+    if message.version not in ((1, 0), (1, 1)) or message.code < 100:
+        raise bad_response("the status line is not HTTP/1.x")
+    # RFC 9112 §5.1: a blank before the colon is a known way to hide a header from somebody.
+    if (b" :" in head or b"\t:" in head) and any(name[-1:] in b" \t" for name, _ in message.raw_headers):
+        raise bad_response("a blank stands between a header's name and its colon")
+
+
+def head_of(message: Message) -> Head:
+    """Turn a parsed message into a core value; the raw lines are kept, nothing is copied."""
+    reason = message.reason
+    if not reason.isascii():
+        reason = reason.encode("utf-8", "surrogateescape").decode("latin-1")
+    return Head(message.code, reason, Fields(message.raw_headers))
+
+
+# --- bodies ---
+
+
+class Framing(Protocol):
+    """How the end of a body is found (RFC 9112 §6.3)."""
+
+    @property
+    def body_bytes(self) -> int | None: ...
+
+    @property
+    def is_complete(self) -> bool: ...
+
+    @property
+    def has_extra(self) -> bool:
+        """Tell whether bytes followed the end."""
+
+    @property
+    def ends_with_connection(self) -> bool: ...
+
+    def feed(self, data: bytes) -> bytes:
+        """Return the body's part of what was received. OriginProtocol when it is malformed."""
+
+
+class LengthFraming:
+    """A body of known length, 0 included."""
+
+    __slots__ = ("_left_bytes", "body_bytes", "has_extra", "is_complete")
+
+    ends_with_connection: Final = False
+
+    def __init__(self, length_bytes: int) -> None:
+        self.body_bytes = self._left_bytes = length_bytes
+        self.is_complete = not length_bytes
+        self.has_extra = False
+
+    def feed(self, data: bytes) -> bytes:
+        left_bytes = self._left_bytes = self._left_bytes - len(data)
+        if left_bytes > 0:
+            return data
+        self.is_complete = True
+        if left_bytes == 0:
+            return data
+        self.has_extra = True
+        return data[:left_bytes]
+
+
+class EofFraming:
+    """A body that ends where the connection does."""
+
+    __slots__ = ()
+
+    body_bytes: Final = None
+    ends_with_connection: Final = True
+    is_complete: Final = False
+    has_extra: Final = False
+
+    def feed(self, data: bytes) -> bytes:
+        return data
+
+
+class ChunkedFraming:
+    """A chunked body; chunk extensions and trailers are dropped."""
+
+    __slots__ = ("_parser", "_payload", "has_extra")
+
+    body_bytes: Final = None
+    ends_with_connection: Final = False
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._parser = _PARSER(
+            _UNFLOWING, loop, _LIMIT, max_field_size=LINE_BYTES_MAX, max_headers=256, auto_decompress=False
+        )
+        messages, _, _ = self._parser.feed_data(_CHUNKED_HEAD)
+        self._payload = messages[0][1]
+        self.has_extra = False
+
+    @property
+    def is_complete(self) -> bool:
+        return bool(self._payload.is_eof())
+
+    def feed(self, data: bytes) -> bytes:
+        try:
+            self._parser.feed_data(data)
+        except HttpProcessingError as error:
+            if not self._payload.is_eof():
+                raise bad_response(f"chunked body: {error.message.partition(chr(10))[0]}") from error
+            self.has_extra = True
+        return bytes(self._payload.read_nowait(-1))
+
+
+def framing_of(method: str, message: Message, loop: asyncio.AbstractEventLoop) -> Framing:
+    """Choose how the body ends (RFC 9112 §6.3). OriginProtocol for a coding that nobody asked for."""
+    if method == "HEAD" or message.code in (204, 304):
+        return LengthFraming(0)
+    coding = message.headers.get("Transfer-Encoding")
+    if coding is not None:
+        if coding.strip().lower() != "chunked":
+            raise bad_response(f"transfer coding {coding[:50]!r} was not asked for")
+        return ChunkedFraming(loop)
+    length = message.headers.get("Content-Length")
+    # The parser has refused whatever is not one number, and a length beside a transfer coding.
+    return EofFraming() if length is None else LengthFraming(int(length))
+
+
+def keeps_alive(method: str, message: Message) -> bool:
+    """Tell whether the origin keeps the connection open after this answer (RFC 9112 §9.3)."""
+    if message.version == (1, 0) and message.chunked:
+        return False  # RFC 9112 §6.1: its framing is suspect
+    if not message.should_close:
+        return True
+    # The parser does not know that an answer to HEAD needs no length.
+    is_open = message.version == (1, 1) and "close" not in tokens(message.headers.get("Connection"))
+    return method == "HEAD" and is_open

@@ -1,0 +1,1 @@
+"""Wiring: the only place where adapters are named."""

@@ -1,0 +1,228 @@
+"""One worker: its object graph, its sockets, its end.
+
+Knows every adapter by name, and in which order they are built and let go. Must not know signals
+(supervisor.py) or where settings come from: `load` is given.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+import structlog
+from aiohttp import web
+
+from isr_proxy.coord.local import LocalPurgeLog
+from isr_proxy.core.settings import Address, Settings, TcpAddress, UnixAddress
+from isr_proxy.errors import ConfigError, Problem
+from isr_proxy.origin.client import Client
+from isr_proxy.origin.connection import require_c_parser
+from isr_proxy.run.config import diff
+from isr_proxy.serve.admin import Wiring, application
+from isr_proxy.serve.engine import Engine
+from isr_proxy.serve.front import Front
+from isr_proxy.serve.observe import Observation, Readings
+from isr_proxy.serve.operations import Operations
+from isr_proxy.serve.purge_method import PurgeMethod
+from isr_proxy.serve.tally import Tally
+from isr_proxy.store.disk import DiskStore
+from isr_proxy.store.memory import MemoryTier
+
+_log = structlog.get_logger("isr_proxy.worker")
+
+DRAIN_SECONDS: Final = 30.0
+_BACKLOG: Final = 4096
+
+Load = Callable[[], Settings]
+
+
+class Worker:
+    """Serves one config. Build it with `start`; every part is let go by `stop`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        disk: DiskStore,
+        purges: LocalPurgeLog,
+        now: Callable[[], float],
+        load: Load,
+    ) -> None:
+        self.settings = settings
+        self.disk = disk
+        self.store = MemoryTier(disk, settings.store.memory)
+        self.purges = purges
+        self.observation = Observation(settings.log)
+        self.client = self._new_client(settings)
+        tally = Tally(self.observation)
+        self.engine = Engine(settings, self.store, purges, self.client, tally, now)
+        self.operations = Operations(self.engine, disk, purges, self.client, tally, now)
+        self.engine.purge_method = PurgeMethod(self.operations, self._purge_token)
+        self.front = Front(self.engine.handle)
+        self._admin = web.AppRunner(
+            application(
+                Wiring(self.operations, self.observation.render, self._reload_problems, self._is_ready)
+            ),
+            access_log=None,
+        )
+        self.observation.watch(self._readings)
+        self._load = load
+        self._servers: list[asyncio.Server] = []
+        self._retiring: set[asyncio.Task[None]] = set()
+        self.urls: tuple[str, ...] = ()
+        self.admin_url = ""
+        self._configure_front(settings)
+
+    @classmethod
+    async def start(
+        cls,
+        settings: Settings,
+        *,
+        now: Callable[[], float] = time.time,  # noqa: TID251  the one wall clock of the worker
+        load: Load | None = None,
+    ) -> Worker:
+        """Open the store, listen, and serve. StoreError or OSError say why it cannot.
+
+        `load` reads the config again for a reload; without it a reload finds the same settings.
+        """
+        require_c_parser()
+        disk = DiskStore.open(settings.store, now=now)
+        purges: LocalPurgeLog | None = None
+        try:
+            purges = await LocalPurgeLog.open(Path(settings.store.path) / "purges.sqlite", now=now())
+            worker = cls(settings, disk, purges, now, load or (lambda: settings))
+            await worker._listen()
+            await worker._listen_admin()
+        except BaseException:
+            await disk.aclose()
+            if purges is not None:
+                await purges.aclose()
+            raise
+        worker.operations.start()
+        return worker
+
+    def _new_client(self, settings: Settings) -> Client:
+        return Client(settings.origin, on_error=self.observation.origin_failed)
+
+    def _configure_front(self, settings: Settings) -> None:
+        self.front.trusted = settings.trusted_proxies
+        self.front.default_host = urlsplit(settings.origin.urls[0]).netloc or "localhost"
+
+    def _wiring(self) -> Wiring:
+        return Wiring(self.operations, self.observation.render, self._reload_problems, self._is_ready)
+
+    def _purge_token(self) -> str | None:
+        """Return what a PURGE on the main port must bring; None: it is not allowed there."""
+        admin = self.settings.admin
+        return admin.token if admin.purge_method else None
+
+    def _is_ready(self) -> bool:
+        return bool(self._servers) and not self.front.is_draining
+
+    def _readings(self) -> Readings:
+        stat = self.disk.stat()
+        return Readings(
+            len(self.engine.flights), stat.size_bytes, stat.entries, stat.bad_entries, stat.failures
+        )
+
+    async def _listen(self) -> None:
+        loop = asyncio.get_running_loop()
+        for address in self.settings.listen:
+            match address:
+                case TcpAddress(host, port):
+                    server = await loop.create_server(
+                        self.front.connection, host or None, port, backlog=_BACKLOG, reuse_address=True
+                    )
+                case UnixAddress(path):
+                    server = await loop.create_unix_server(self.front.connection, path, backlog=_BACKLOG)
+            self._servers.append(server)
+        self.urls = tuple(
+            _url(address, server) for address, server in zip(self.settings.listen, self._servers, strict=True)
+        )
+
+    async def _listen_admin(self) -> None:
+        await self._admin.setup()
+        site: web.BaseSite
+        match self.settings.admin.listen:
+            case TcpAddress(host, port):
+                site = web.TCPSite(self._admin, host or None, port)
+            case UnixAddress(path):
+                site = web.UnixSite(self._admin, path)
+        await site.start()
+        address = self._admin.addresses[0]
+        listen = self.settings.admin.listen
+        self.admin_url = _shown(listen, address[1] if isinstance(listen, TcpAddress) else 0)
+
+    async def _reload_problems(self) -> Sequence[Problem]:
+        try:
+            await self.reload()
+        except ConfigError as error:
+            return error.problems
+        return ()
+
+    async def reload(self) -> tuple[str, ...]:
+        """Read the config again and serve by it; ConfigError leaves everything as it is.
+
+        Returns what only a restart can change, as readable lines.
+        """
+        settings = await asyncio.to_thread(self._load)
+        changes = diff(self.settings, settings)
+        old, self.settings = self.client, settings
+        self.client = self._new_client(settings)
+        self.engine.reconfigure(settings, self.client)
+        self.operations.reconfigured(self.client)
+        self.observation.reconfigure(settings.log)
+        self._configure_front(settings)
+        self._retire(old)
+        _log.info("config reloaded", changed=list(changes.keys), needs_restart=list(changes.needs_restart))
+        return changes.needs_restart
+
+    def _retire(self, client: Client) -> None:
+        """Close a client once nothing that uses it runs any more."""
+        busy = {*self.front.running(), *self.engine.flights.tasks()} - {asyncio.current_task()}
+        task = asyncio.get_running_loop().create_task(_close_after(client, busy))
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
+
+    def cut(self) -> None:
+        """Close every visitor's connection now."""
+        self.front.cut()
+
+    async def stop(self, *, drain: float = DRAIN_SECONDS) -> None:
+        """Take no new connections, let what runs end within `drain` seconds, let everything go."""
+        for server in self._servers:
+            server.close()
+        await self.front.drain(drain)
+        await self.operations.aclose()
+        await self._admin.cleanup()
+        await self.engine.drain(drain)
+        for task in self._retiring:
+            task.cancel()
+        await asyncio.gather(*self._retiring, return_exceptions=True)
+        await self.client.aclose()
+        await self.store.aclose()
+        await self.purges.aclose()
+        self.observation.close()
+
+
+async def _close_after(client: Client, busy: set[asyncio.Task[None]]) -> None:
+    try:
+        if busy:
+            await asyncio.wait(busy)
+    finally:
+        await client.aclose()
+
+
+def _url(address: Address, server: asyncio.Server) -> str:
+    return _shown(address, server.sockets[0].getsockname()[1] if isinstance(address, TcpAddress) else 0)
+
+
+def _shown(address: Address, port: int) -> str:
+    """Return the URL a person opens; `port` is the one the kernel gave."""
+    if isinstance(address, UnixAddress):
+        return str(address)
+    is_any = address.host in ("", "0.0.0.0", "::")  # noqa: S104  compared, not bound
+    return f"http://{TcpAddress('localhost' if is_any else address.host, port)}"

@@ -1,0 +1,156 @@
+"""One answer on its way to one visitor, and the Outcome that says what it was.
+
+Knows how a stored page, a page in the making, the origin's own answer or an error of ours is sent.
+Must not know how any of them was chosen. Exactly one Outcome is recorded for each request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+
+from isr_proxy.core.decision import Refuse
+from isr_proxy.core.freshness import Times
+from isr_proxy.core.http import Head, content_length
+from isr_proxy.core.reason import Reason, XCache
+from isr_proxy.core.settings import Route
+from isr_proxy.errors import OriginError, StoreError
+from isr_proxy.origin.client import Answer
+from isr_proxy.serve.exchange import Exchange
+from isr_proxy.serve.outcome import Observer, Outcome
+from isr_proxy.serve.regenerate import Broken, Streaming
+from isr_proxy.serve.respond import (
+    entry_head,
+    error_head,
+    is_unchanged,
+    not_modified,
+    opening_head,
+    pick_encoding,
+    relayed_head,
+    variant_etag,
+)
+from isr_proxy.store.base import Entry
+
+
+class Delivery:
+    """The one response of one exchange."""
+
+    def __init__(self, exchange: Exchange, observer: Observer, now: Callable[[], float]) -> None:
+        self._exchange = exchange
+        self._observer = observer
+        self._now = now
+        self._started_at = now()
+        self.route: Route | None = None
+
+    async def entry(
+        self, entry: Entry, route: Route, times: Times, status: str, x_cache: XCache, reason: Reason
+    ) -> None:
+        """Send a stored page, whole or as 304."""
+        request, meta = self._exchange.request, entry.meta
+        encoding = pick_encoding(request, meta)
+        head = entry_head(meta, entry.state, route, encoding, times, status, x_cache)
+        etags = tuple(variant_etag(meta.etag, ref.encoding) for ref in meta.bodies)
+        if is_unchanged(request, head, etags):
+            self._whole(not_modified(head), b"", x_cache, reason)
+            return
+        resident = entry.bodies.resident(encoding)
+        if resident is not None:
+            self._whole(head, resident, x_cache, reason)
+            return
+        size = meta.body(encoding).size
+        await self._stream(head, size, entry.bodies.stream(encoding), x_cache, reason)
+
+    async def streaming(self, opening: Streaming, route: Route, status: str, reason: Reason) -> None:
+        """Send a page while it is being stored."""
+        head = opening_head(opening.head, opening.admit, route, status, XCache.MISS, self._now())
+        if is_unchanged(self._exchange.request, head):
+            self._whole(not_modified(head), b"", XCache.MISS, reason)
+            return
+        await self._stream(head, opening.body_bytes, opening.writer.reader(), XCache.MISS, reason)
+
+    async def relay(self, answer: Answer, status: str, x_cache: XCache, reason: Reason) -> None:
+        """Send the origin's own answer as it comes."""
+        head = relayed_head(answer.head, status, x_cache)
+        try:
+            await self._stream(head, self._length(answer), answer.chunks(), x_cache, reason)
+        finally:
+            await answer.aclose()
+
+    def _length(self, answer: Answer) -> int | None:
+        """An answer to HEAD repeats the length the origin said, though no body follows."""
+        if self._exchange.request.method != "HEAD":
+            return answer.body_bytes
+        return content_length(answer.head.fields)
+
+    def broken(self, broken: Broken, status: str) -> None:
+        """Send what is left when the origin failed and nothing is stored: its own error page, or ours."""
+        reason = broken.failed.reason
+        if broken.head is None:
+            self.error(failure_status(reason), reason)
+            return
+        head = relayed_head(broken.head, status, XCache.ERROR)
+        shared = Head(head.status, head.reason, head.fields.without(frozenset({b"set-cookie"})))
+        self._whole(shared, broken.body, XCache.ERROR, reason)
+
+    def refuse(self, refuse: Refuse) -> None:
+        """Send an error of ours that a Decision asked for."""
+        self.error(refuse.status, refuse.reason, refuse.retry_after)
+
+    def error(self, status: int, reason: Reason, retry_after: int | None = None) -> None:
+        x_cache = XCache.FALLBACK if reason is Reason.PRERENDERED_ONLY else XCache.ERROR
+        head, body = error_head(status, reason, x_cache, self._now(), retry_after)
+        self._whole(head, body, x_cache, reason)
+
+    def record(self, status: int, x_cache: XCache, reason: Reason, sent_bytes: int = 0) -> None:
+        """Say what became of the request."""
+        route = None if self.route is None else self.route.match
+        seconds = self._now() - self._started_at
+        self._observer.visited(
+            Outcome(self._exchange.request, route, status, x_cache, reason, sent_bytes, seconds)
+        )
+
+    def _whole(self, head: Head, body: bytes, x_cache: XCache, reason: Reason) -> None:
+        self._exchange.send(head, body)
+        is_bodiless = self._exchange.request.method == "HEAD" or not head.has_body
+        self.record(head.status, x_cache, reason, 0 if is_bodiless else len(body))
+
+    async def _stream(
+        self,
+        head: Head,
+        length: int | None,
+        chunks: AsyncIterator[bytes],
+        x_cache: XCache,
+        reason: Reason,
+    ) -> None:
+        """Send a body piece by piece; one that breaks off cuts the connection, so it never looks whole."""
+        self._exchange.start(head, length)
+        sent_bytes = 0
+        try:
+            if self._exchange.request.method != "HEAD":
+                async for chunk in chunks:
+                    await self._exchange.write(chunk)
+                    sent_bytes += len(chunk)
+            self._exchange.finish()
+        except (OriginError, StoreError) as error:
+            self._exchange.abort()
+            reason = Reason(error.word) if isinstance(error, OriginError) else Reason.STORE_FAILED
+            x_cache = XCache.ERROR
+        finally:
+            self.record(head.status, x_cache, reason, sent_bytes)
+
+
+def failure_status(reason: Reason) -> int:
+    """Choose the status that tells a visitor how the origin failed (RFC 9110 §15.6)."""
+    match reason:
+        case (
+            Reason.CONNECT_TIMEOUT
+            | Reason.FIRST_BYTE_TIMEOUT
+            | Reason.CHUNK_TIMEOUT
+            | Reason.REGENERATE_TIMEOUT
+        ):
+            return 504
+        case Reason.BUSY | Reason.NO_HEALTHY_ORIGIN:
+            return 503
+        case Reason.INTERNAL:
+            return 500
+        case _:
+            return 502

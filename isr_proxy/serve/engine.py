@@ -1,0 +1,442 @@
+"""The loop: decide, one I/O, decide again, until the visitor is answered.
+
+Knows how each Decision is carried out. Must not know why it was taken (core/policy.py), how the origin is
+asked for the store (regenerate.py), or what a connection is (front.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final, Protocol, assert_never
+
+import structlog
+
+from isr_proxy.coord.base import PurgeLog
+from isr_proxy.coord.flight import MAX_WAITERS, Flight, Flights
+from isr_proxy.core.admission import PERSONAL_HEADERS
+from isr_proxy.core.decision import (
+    Decision,
+    Failed,
+    Fetch,
+    LookUp,
+    Pass,
+    Refuse,
+    Serve,
+    ServeAndRegenerate,
+    ServeShell,
+    ServeStale,
+    Stored,
+    VaryMissed,
+)
+from isr_proxy.core.freshness import Times, times
+from isr_proxy.core.http import Fields, Request
+from isr_proxy.core.key import PLAIN, Key, variant_of
+from isr_proxy.core.policy import Surroundings, on_arrival, on_request
+from isr_proxy.core.purges import Subject
+from isr_proxy.core.reason import Reason, XCache
+from isr_proxy.core.routes import Match, RouteTable
+from isr_proxy.core.settings import Settings
+from isr_proxy.origin.client import Client
+from isr_proxy.serve.deliver import Delivery
+from isr_proxy.serve.exchange import Exchange
+from isr_proxy.serve.hit_for_pass import HitForPass
+from isr_proxy.serve.outcome import Observer
+from isr_proxy.serve.passthrough import Passthrough
+from isr_proxy.serve.regenerate import (
+    Broken,
+    Job,
+    Landed,
+    Opening,
+    Regenerator,
+    Relayed,
+    Streaming,
+)
+from isr_proxy.serve.respond import collapsed_status, forward_status, hit_status
+from isr_proxy.store.base import PENDING, Entry, Found, Store, VaryMiss
+
+_log = structlog.get_logger("isr_proxy.engine")
+
+_NO_FIELDS: Final = Fields()
+_MAX_ROUNDS: Final = 4  # of one request, each having learned a name that the answer varies on
+
+
+class Answerer(Protocol):
+    """Answers an exchange by itself."""
+
+    async def handle(self, exchange: Exchange, delivery: Delivery) -> None: ...
+
+
+@dataclass(slots=True)
+class Visit:
+    """One request on its way through the loop."""
+
+    exchange: Exchange
+    delivery: Delivery
+    key: Key
+    match: Match
+    names: tuple[str, ...] = ()  # the answer is known to vary on these
+
+    @property
+    def request(self) -> Request:
+        return self.exchange.request
+
+
+@dataclass(frozen=True, slots=True)
+class Foreseen:
+    """A request that nobody made."""
+
+    request: Request
+    key: Key
+    match: Match
+
+
+class Engine:
+    """Answers visitors. One a process; everything it shares lives in what it is given."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        purges: PurgeLog,
+        client: Client,
+        observer: Observer,
+        now: Callable[[], float],
+    ) -> None:
+        self.settings = settings
+        self.routes = RouteTable(settings.routes)
+        self.store = store
+        self.purges = purges
+        self._observer = observer
+        self._now = now
+        self._regenerator = Regenerator(settings, store, purges, client, observer, now)
+        self._passthrough = Passthrough(settings, client)
+        self.flights: Flights[Opening] = Flights(_crashed)
+        self._hit_for_pass = HitForPass()
+        self._behind = 0  # background regenerations under way
+        self.purge_method: Answerer | None = None
+        self.prerendered: Callable[[Match, str], bool] = lambda match, path: False
+
+    def reconfigure(self, settings: Settings, client: Client) -> None:
+        """Take new settings and the client made from them: they count from the next request on."""
+        self.settings = settings
+        self.routes = RouteTable(settings.routes)
+        self._regenerator.reconfigure(settings, client)
+        self._passthrough = Passthrough(settings, client)
+
+    async def handle(self, exchange: Exchange) -> None:
+        """Answer one request; raises VisitorGone only."""
+        delivery = Delivery(exchange, self._observer, self._now)
+        if exchange.request.method == "PURGE" and self.purge_method is not None:
+            await self.purge_method.handle(exchange, delivery)
+            return
+        plan = on_arrival(exchange.request, self.settings, self.routes)
+        match plan:
+            case Refuse():
+                delivery.refuse(plan)
+            case Pass(reason, match):
+                delivery.route = None if match is None else match.route
+                await self._passthrough.handle(exchange, delivery, reason)
+            case LookUp(key, match):
+                delivery.route = match.route
+                await self._look_up(Visit(exchange, delivery, key, match))
+            case _:
+                assert_never(plan)
+
+    async def _look_up(self, visit: Visit) -> None:
+        for _ in range(_MAX_ROUNDS):
+            found = await self.find(visit)
+            decision = on_request(visit.request, visit.match, self._judged(found), self._around(visit))
+            if await self._carry_out(visit, decision, found):
+                return
+        await self._pass(visit, Reason.VARY_MISS)
+
+    async def find(self, visit: Visit) -> Found:
+        """Ask the store; a flight may know of a variant that the store does not yet."""
+        found = self.store.peek(visit.key, visit.request.fields)
+        if found is PENDING:
+            found = await self.store.lookup(visit.key, visit.request.fields)
+        if found is None and visit.names:
+            return VaryMiss(visit.names)
+        return found
+
+    def _judged(self, found: Found) -> Stored | VaryMissed | None:
+        match found:
+            case None:
+                return None
+            case VaryMiss(names):
+                return VaryMissed(names)
+            case Entry():
+                return Stored(found.meta, found.state, self._regenerator.verdict(found))
+
+    def _around(self, visit: Visit | Foreseen) -> Surroundings:
+        return Surroundings(
+            self._now(),
+            self._is_hit_for_pass(visit),
+            self.prerendered(visit.match, visit.key.path),
+        )
+
+    def _is_hit_for_pass(self, visit: Visit | Foreseen) -> bool:
+        sequence = self._hit_for_pass.holds(_pass_identity(visit), self._now())
+        if sequence is None:
+            return False
+        subject = Subject(visit.key.host, visit.key.path, visit.key.query, ())
+        verdict = self.purges.index.verdict(subject, sequence)
+        return not verdict.hidden and verdict.stale_at is None
+
+    async def _carry_out(self, visit: Visit, decision: Decision, found: Found) -> bool:
+        """Do what was decided; False when it must be decided again."""
+        match decision:
+            case Serve(at, reason):
+                await self._serve(visit, _entry(found), at, XCache.HIT, reason)
+            case ServeStale(at, reason):
+                await self._serve(visit, _entry(found), at, XCache.STALE, reason)
+            case ServeAndRegenerate(at):
+                entry = _entry(found)
+                reason = self.regenerate_behind(Job(visit.key, entry.variant, visit.match, entry))
+                await self._serve(visit, entry, at, XCache.STALE, reason)
+            case Fetch():
+                return await self._fetch(visit, decision, found)
+            case ServeShell(path):
+                return await self._serve_shell(visit, path)
+            case Pass(reason):
+                await self._pass(visit, reason)
+            case Refuse():
+                visit.delivery.refuse(decision)
+            case _:
+                assert_never(decision)
+        return True
+
+    async def _serve(self, visit: Visit, entry: Entry, at: Times, x_cache: XCache, reason: Reason) -> None:
+        route = visit.match.route
+        self.store.touch(entry)
+        await visit.delivery.entry(entry, route, at, hit_status(at, reason), x_cache, reason)
+
+    async def _pass(self, visit: Visit, reason: Reason) -> None:
+        await self._passthrough.handle(visit.exchange, visit.delivery, reason)
+
+    async def foresee(self, foreseen: Foreseen) -> tuple[Found, Decision]:
+        """Say what is stored for a request and what would be decided; does nothing of it."""
+        found = await self.store.lookup(foreseen.key, foreseen.request.fields)
+        around = self._around(foreseen)
+        return found, on_request(foreseen.request, foreseen.match, self._judged(found), around)
+
+    # --- asking the origin ---
+
+    async def regenerate(self, job: Job, since: int) -> Flight[Opening]:
+        """Fetch a page now, and return its flight when it has landed.
+
+        One that flies already counts if it began at `since` of the purge log or later; an earlier one is
+        waited for, as there is one at a time (law 3).
+        """
+        while (flight := self.flights.find(job.identity)) is not None:
+            await flight.landed()
+            if flight.sequence >= since:
+                return flight
+        flight = self._launch(job)
+        await flight.landed()
+        return flight
+
+    def regenerate_behind(self, job: Job) -> Reason:
+        """Start a regeneration nobody waits for, unless one flies or as many as may."""
+        flight = self.flights.find(job.identity)
+        if flight is not None and not self._is_outdated(flight, job.key):
+            return Reason.REGENERATING
+        if self._behind >= self.settings.origin.max_regenerations:
+            return Reason.SATURATED
+        self._behind += 1
+        flight = self._launch(job)
+        flight.opening.add_done_callback(lambda _: None)
+        assert flight.task is not None
+        flight.task.add_done_callback(self._landed_behind)
+        return Reason.REGENERATING
+
+    def _landed_behind(self, _: asyncio.Task[None]) -> None:
+        self._behind -= 1
+
+    def _launch(self, job: Job) -> Flight[Opening]:
+        return self.flights.launch(
+            job.identity, self.purges.index.sequence, lambda flight: self._regenerator.fly(flight, job)
+        )
+
+    def _is_outdated(self, flight: Flight[Opening], key: Key) -> bool:
+        """Tell whether a purge since its start may hide what a flight will bring (law 2)."""
+        subject = Subject(key.host, key.path, key.query, None)
+        return self.purges.index.verdict(subject, flight.sequence).hidden
+
+    async def _fetch(self, visit: Visit, decision: Fetch, found: Found) -> bool:
+        job = self._job(visit, decision, found)
+        flight = self.flights.find(job.identity)
+        is_leader = flight is None or self._is_outdated(flight, job.key)
+        if flight is None or is_leader:
+            flight = self._launch(job)
+            flight.has_leader = decision.fallback is None
+        elif flight.waiters >= MAX_WAITERS:
+            visit.delivery.error(503, Reason.BUSY, retry_after=1)
+            return True
+        if decision.fallback is not None and isinstance(found, Entry):
+            return await self._wait_with_fallback(visit, flight, found, decision.fallback)
+        opening = await _opening(flight, is_leader=is_leader)
+        return await self._deliver(visit, decision, flight, opening, is_leader=is_leader)
+
+    def _job(self, visit: Visit, decision: Fetch, found: Found) -> Job:
+        own = None if visit.match.route.revalidate.is_isr else visit.request
+        stored = found if isinstance(found, Entry) else None
+        return Job(visit.key, decision.variant, visit.match, stored, own, decision.reason)
+
+    async def _wait_with_fallback(
+        self, visit: Visit, flight: Flight[Opening], stored: Entry, at: Times
+    ) -> bool:
+        """A page is at hand should the origin fail, so wait for the whole new one."""
+        opening = await flight.opened()
+        if isinstance(opening, Relayed):
+            self._remember_pass(visit)
+            await self._pass(visit, opening.reason)
+            return True
+        await flight.landed()
+        found = await self.find(visit)
+        if isinstance(found, Entry) and found.state.fetched_at > stored.state.fetched_at:
+            await self._serve_landed(visit, found, forward_status(Reason.STALE, outcome=Reason.STORED))
+            return True
+        status = f"{forward_status(Reason.ORIGIN_FAILED)}; ttl={int(at.ttl)}"
+        await visit.delivery.entry(stored, visit.match.route, at, status, XCache.STALE, Reason.ORIGIN_FAILED)
+        return True
+
+    async def _serve_landed(self, visit: Visit, entry: Entry, status: str) -> None:
+        verdict = self._regenerator.verdict(entry)
+        route = visit.match.route
+        at = times(entry.meta, entry.state, route, self._now(), soft_purged_at=verdict.stale_at)
+        await visit.delivery.entry(entry, route, at, status, XCache.MISS, Reason.STORED)
+
+    async def _deliver(
+        self,
+        visit: Visit,
+        decision: Fetch,
+        flight: Flight[Opening],
+        opening: Opening,
+        *,
+        is_leader: bool,
+    ) -> bool:
+        match opening:
+            case Landed(entry):
+                status = forward_status(decision.reason, outcome=Reason.STORED)
+                await self._serve_landed(
+                    visit, entry, status if is_leader else collapsed_status(decision.reason)
+                )
+            case Streaming():
+                return await self._read_along(visit, decision, opening, is_leader=is_leader)
+            case Relayed():
+                await self._relay(visit, decision, opening, is_leader=is_leader)
+            case Broken(failed, head):
+                status = forward_status(
+                    decision.reason, status=None if head is None else head.status, outcome=failed.reason
+                )
+                visit.delivery.broken(opening, status)
+            case _:
+                assert_never(opening)
+        return True
+
+    async def _read_along(
+        self, visit: Visit, decision: Fetch, opening: Streaming, *, is_leader: bool
+    ) -> bool:
+        """Read what is being stored, if it is this visitor's variant; else ask again, knowing the names."""
+        names = opening.admit.variant.names
+        if variant_of(names, visit.request.fields) != opening.admit.variant and names:
+            visit.names = names
+            return False
+        if opening.writer.is_abandoned:
+            await self._pass(visit, Reason.TOO_LARGE)
+            return True
+        status = (
+            forward_status(decision.reason, status=opening.head.status, outcome=Reason.STORED)
+            if is_leader
+            else collapsed_status(decision.reason)
+        )
+        await visit.delivery.streaming(opening, visit.match.route, status, decision.reason)
+        return True
+
+    async def _relay(self, visit: Visit, decision: Fetch, opening: Relayed, *, is_leader: bool) -> None:
+        """Give the leader's visitor the answer, if it is one to his own request; the others pass."""
+        self._remember_pass(visit)
+        answer = opening.take() if is_leader else None
+        is_his_own = not visit.match.route.revalidate.is_isr or not _is_personal(visit.request)
+        if answer is not None and is_his_own:
+            status = forward_status(decision.reason, status=answer.head.status, outcome=opening.reason)
+            await visit.delivery.relay(answer, status, XCache.MISS, opening.reason)
+            return
+        if answer is not None:
+            await answer.aclose()
+        await self._pass(visit, opening.reason)
+
+    def _remember_pass(self, visit: Visit) -> None:
+        self._hit_for_pass.remember(_pass_identity(visit), self._now(), self.purges.index.sequence)
+
+    # --- the shell ---
+
+    async def _serve_shell(self, visit: Visit, path: str) -> bool:
+        """Answer with the route's shell, and generate the page behind."""
+        job = Job(visit.key, PLAIN, visit.match)
+        shell = await self.obtain(replace(visit.key, path=path, query=None))
+        if shell is None:
+            return await self._fetch(visit, Fetch(Reason.URI_MISS, PLAIN), None)
+        entry, match, at = shell
+        self.regenerate_behind(job)
+        route = replace(match.route, client_cache_control="no-store")
+        status = hit_status(at, Reason.SHELL)
+        await visit.delivery.entry(entry, route, at, status, XCache.FALLBACK, Reason.SHELL)
+        return True
+
+    async def obtain(self, key: Key) -> tuple[Entry, Match, Times] | None:
+        """Return a page by its key, generated now if it must be; None when the origin will not give it."""
+        match = self.routes.match(key.host, key.path)
+        if match is None or not match.route.revalidate.is_isr:
+            return None
+        for _ in range(2):
+            found = await self.store.lookup(key, _NO_FIELDS)
+            if isinstance(found, Entry) and not self._regenerator.verdict(found).hidden:
+                at = times(found.meta, found.state, match.route, self._now(), soft_purged_at=None)
+                if at.ttl <= 0:
+                    self.regenerate_behind(Job(key, found.variant, match, found))
+                return found, match, at
+            job = Job(key, PLAIN, match)
+            await (self.flights.find(job.identity) or self._launch(job)).landed()
+        return None
+
+    async def drain(self, timeout: float) -> None:
+        """Let the regenerations under way end, up to `timeout` seconds."""
+        await self.flights.drain(timeout)
+
+
+async def _opening(flight: Flight[Opening], *, is_leader: bool) -> Opening:
+    """Wait for the opening; a leader who leaves gives back what only he could have taken."""
+    try:
+        return await flight.opened()
+    except asyncio.CancelledError:
+        if is_leader:
+            flight.has_leader = False
+            if flight.opening.done() and isinstance(opening := flight.opening.result(), Relayed):
+                answer = opening.take()
+                if answer is not None:
+                    await answer.aclose()
+        raise
+
+
+def _entry(found: Found) -> Entry:
+    assert isinstance(found, Entry), "only a stored page is decided to be served"
+    return found
+
+
+def _is_personal(request: Request) -> bool:
+    return any(name.encode() in request.fields for name in PERSONAL_HEADERS)
+
+
+def _pass_identity(visit: Visit | Foreseen) -> bytes:
+    """Who brings cookies may get what nobody else may: his answers tell nothing of theirs."""
+    return visit.key.digest + (b"personal" if _is_personal(visit.request) else b"")
+
+
+def _crashed(error: BaseException) -> Opening:
+    if not isinstance(error, asyncio.CancelledError):
+        _log.error("regeneration crashed", exc_info=error)
+    return Broken(Failed(Reason.INTERNAL))

@@ -1,0 +1,58 @@
+"""One request and the way back to its visitor: what the engine sees of the connection.
+
+Knows the shape only; `front.py` implements it over a socket. Must not know decisions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+from isr_proxy.core.http import Head, Request
+
+
+class Tunnel(Protocol):
+    """Raw bytes both ways, after an upgrade."""
+
+    async def read(self) -> bytes:
+        """Return what came, b"" at the end."""
+
+    def write(self, data: bytes) -> None: ...
+
+    async def drain(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Exchange(Protocol):
+    """A visitor's request, and his one response. VisitorGone is raised once he has hung up."""
+
+    request: Request
+
+    @property
+    def body_bytes(self) -> int | None:
+        """Length of the request body, None when it is chunked."""
+
+    def body(self) -> AsyncIterator[bytes]:
+        """Yield the request body as it comes."""
+
+    def interim(self, head: Head) -> None:
+        """Send a 1xx (not 101) ahead of the response."""
+
+    def send(self, head: Head, body: bytes = b"") -> None:
+        """Send a whole response; its Content-Length is written here."""
+
+    def start(self, head: Head, length: int | None) -> None:
+        """Begin a streamed response; of unknown length it is chunked, or ends with the connection."""
+
+    async def write(self, chunk: bytes) -> None:
+        """Send a piece, and wait while the visitor's side is full."""
+
+    def finish(self) -> None:
+        """End the streamed response."""
+
+    def abort(self) -> None:
+        """Cut the connection: a body that cannot be completed must not look complete."""
+
+    def upgrade(self, head: Head) -> Tunnel:
+        """Send 101 and hand over the raw connection."""

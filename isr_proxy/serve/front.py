@@ -1,0 +1,372 @@
+"""HTTP in: one class for a visitor's connection, over aiohttp's C request parser.
+
+Knows bytes: heads, bodies, keep-alive, pipelining, deadlines, upgrades. Must not know routes, entries or
+decisions; a complete head becomes an Exchange and goes to the handler it was given.
+
+One request at a time is taken from the parser, so what follows it on the wire is not even parsed before
+it is answered. Private to aiohttp and used here: `HttpRequestParser` with `message_consumed`,
+`max_msg_queue_size` and `auto_decompress`, and `BaseProtocol`'s flow control.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
+from aiohttp.http_parser import HttpRequestParser, RawRequestMessage
+from aiohttp.http_writer import HttpVersion10, HttpVersion11
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
+
+from isr_proxy.core.arrival import Arrived, settle
+from isr_proxy.core.http import Fields, Request
+from isr_proxy.core.reason import Reason, XCache
+from isr_proxy.core.settings import Network
+from isr_proxy.errors import VisitorGone
+from isr_proxy.serve.exchange import Exchange
+from isr_proxy.serve.respond import error_head
+from isr_proxy.serve.wire import CLOSE, HttpExchange, Manners, VisitorTunnel, encode_head
+
+_log = structlog.get_logger("isr_proxy.front")
+
+_READ_BYTES: Final = 64 * 1024
+_LINE_BYTES: Final = 8190  # at or below common origins' limits, so no error of theirs is provoked
+_MAX_FIELDS: Final = 128
+_FOREVER: Final = float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a connection may take, in seconds."""
+
+    idle: float = 75.0  # between requests
+    head: float = 30.0  # from a head's first byte to its last
+    stalled: float = 60.0  # without a byte of the request's body, or room for the response
+    half_closed: float = 1.0  # after the visitor closed his side
+    lingering: float = 2.0  # after we closed ours, with bytes of his still to come
+
+
+def require_c_parser() -> None:
+    """Fail at start when aiohttp came without its strict parser. RuntimeError says what to do."""
+    if HttpRequestParser.__module__ != "aiohttp._http_parser":
+        raise RuntimeError(
+            "aiohttp's C request parser is missing: install aiohttp from a wheel, "
+            "and do not set AIOHTTP_NO_EXTENSIONS"
+        )
+
+
+Handler = Callable[[Exchange], Awaitable[None]]
+
+
+class Front:
+    """What all connections of one process share. `handle` answers an Exchange."""
+
+    def __init__(self, handle: Handler, *, patience: Patience = Patience()) -> None:
+        require_c_parser()
+        self.handle = handle
+        self.patience = patience
+        self.trusted: tuple[Network, ...] = ()
+        self.default_host = "localhost"
+        self.connections: set[Connection] = set()
+        self.is_draining = False
+        self._all_closed = asyncio.Event()
+        self._sweeper: asyncio.TimerHandle | None = None
+
+    def connection(self) -> Connection:
+        """Make the protocol of a new connection."""
+        if self._sweeper is None:
+            self._sweep()
+        return Connection(self, asyncio.get_running_loop())
+
+    def _sweep(self) -> None:
+        """Once a second, close whoever is past his deadline: one timer for all connections."""
+        now = time.monotonic()
+        for connection in [one for one in self.connections if one.deadline < now]:
+            connection.expire()
+        self._sweeper = asyncio.get_running_loop().call_later(1.0, self._sweep)
+
+    def running(self) -> set[asyncio.Task[None]]:
+        """Return the requests being answered now."""
+        return {task for connection in self.connections if (task := connection.task) is not None}
+
+    async def drain(self, timeout: float) -> None:
+        """Let running requests end, up to `timeout` seconds, then cut what is left."""
+        self.is_draining = True
+        for connection in list(self.connections):
+            connection.close_when_idle()
+        if self.connections:
+            self._all_closed.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._all_closed.wait(), timeout)
+        self.cut()
+
+    def forget(self, connection: Connection) -> None:
+        """Note that a connection is closed."""
+        self.connections.discard(connection)
+        if not self.connections:
+            self._all_closed.set()
+
+    def cut(self) -> None:
+        """Close every connection now."""
+        for connection in list(self.connections):
+            connection.abort()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            self._sweeper = None
+
+
+class Connection(BaseProtocol):
+    """One visitor's connection."""
+
+    def __init__(self, front: Front, loop: asyncio.AbstractEventLoop) -> None:
+        parser = HttpRequestParser(
+            self,
+            loop,
+            _READ_BYTES,
+            max_line_size=_LINE_BYTES,
+            max_field_size=_LINE_BYTES,
+            max_headers=_MAX_FIELDS,
+            payload_exception=VisitorGone,
+            auto_decompress=False,
+            max_msg_queue_size=1,
+        )
+        super().__init__(loop, parser)
+        self._requests: Any = parser
+        self._front = front
+        self.task: asyncio.Task[None] | None = None
+        self._tunnel: VisitorTunnel | None = None
+        self._early = b""  # what came after an upgrade request, before its answer
+        self._has_eof = False
+        self._is_idle = True  # no byte of a request has come
+        self._is_lingering = False
+        self._is_broken = False  # where the next request begins cannot be told any more
+        self._scheme = "http"
+        self._peer = ""
+        self.payload: StreamReader = EMPTY_PAYLOAD
+        self.deadline = _FOREVER
+
+    # --- the transport's side ---
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        peer = transport.get_extra_info("peername")
+        self._peer = peer[0] if isinstance(peer, tuple) else ""
+        self._scheme = "https" if transport.get_extra_info("ssl_object") is not None else "http"
+        self._front.connections.add(self)
+        self.deadline = time.monotonic() + self._front.patience.head
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        super().connection_lost(exc or ConnectionResetError("the visitor hung up"))
+        self._front.forget(self)
+        self.deadline = _FOREVER
+        if self.payload is not EMPTY_PAYLOAD and not self.payload.is_eof():
+            self.payload.set_exception(VisitorGone("the visitor hung up"))
+        if self._tunnel is not None:
+            self._tunnel.feed_eof()
+        elif self.task is not None:
+            self.task.cancel()
+
+    def eof_received(self) -> bool:
+        """Keep the way out open for a moment.
+
+        A visitor may close his side and wait for the answer; most who close have hung up, and what they
+        asked for must not hold the origin (nginx's `proxy_ignore_client_abort off`).
+        """
+        self._has_eof = True
+        self.deadline = time.monotonic() + self._front.patience.half_closed
+        if self._tunnel is not None:
+            self._tunnel.feed_eof()
+        if self.payload is not EMPTY_PAYLOAD and not self.payload.is_eof():
+            self.payload.set_exception(VisitorGone("the request body broke off"))
+            return False
+        return self.task is not None
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_lingering:
+            return
+        if self._tunnel is not None:
+            self._tunnel.feed(data)
+            return
+        if self._upgraded:
+            self._early += data
+            return
+        try:
+            messages, _, _ = self._requests.feed_data(data)
+        except HttpProcessingError as error:
+            self._refuse(error)
+            return
+        if messages:
+            self._begin(*messages[0])
+        elif self.task is None and data:
+            self._is_idle = False
+            self.deadline = min(self.deadline, time.monotonic() + self._front.patience.head)
+        elif self.task is not None:
+            self.deadline = self._stall_deadline()
+            if self.payload.is_eof():
+                self._pause_transport_reading()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.deadline = self._stall_deadline()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self.deadline = self._stall_deadline()
+
+    def _stall_deadline(self) -> float:
+        """A body that does not come, or an answer that is not taken, ends the connection."""
+        is_waiting = self._paused or not self.payload.is_eof()
+        return time.monotonic() + self._front.patience.stalled if is_waiting else _FOREVER
+
+    def expire(self) -> None:
+        """Close: the visitor took too long. A head begun and not ended gets its 408."""
+        if self.task is None and not self._is_idle:
+            self._answer_error(408, Reason.BAD_REQUEST)
+        self.abort()
+
+    def close_when_idle(self) -> None:
+        if self.task is None and self.transport is not None:
+            self.transport.close()
+
+    def abort(self) -> None:
+        if self.transport is not None:
+            self.transport.abort()
+
+    # --- requests ---
+
+    def _begin(self, message: RawRequestMessage, payload: StreamReader) -> None:
+        self.payload = payload
+        self._is_idle = False
+        self.deadline = self._stall_deadline()
+        if message.upgrade and payload is EMPTY_PAYLOAD:
+            self._leave_http()
+        self.task = self._loop.create_task(self._serve(message))
+
+    def _leave_http(self) -> None:
+        """Keep what follows an upgrade request raw, if it is one the parser knows (WebSocket)."""
+        self._requests.message_consumed()
+        _, self._upgraded, self._early = self._requests.feed_data(b"")
+
+    async def _serve(self, message: RawRequestMessage) -> None:
+        """Answer one request, then take the next or close."""
+        exchange: HttpExchange | None = None
+        try:
+            request = self._settle(message)
+            if isinstance(request, str):
+                self._answer_error(400, Reason.BAD_REQUEST)
+                self._end(keep=False)
+                return
+            manners = Manners(message.version >= HttpVersion11, message.should_close)
+            exchange = HttpExchange(self, request, manners)
+            await self._front.handle(exchange)
+            self._end(keep=exchange.may_keep_alive())
+        except (VisitorGone, ConnectionError):
+            self._end(keep=False)
+        except Exception:
+            _log.exception("request failed", target=message.path)
+            if exchange is None or not exchange.has_started:
+                self._answer_error(500, Reason.INTERNAL)
+            self._end(keep=False)
+
+    def _settle(self, message: RawRequestMessage) -> Request | str:
+        if message.version < HttpVersion10:
+            return "HTTP/0.9 has no Host"
+        fields = Fields(message.raw_headers)
+        arrived = Arrived(
+            message.method,
+            message.path,
+            fields,
+            self._scheme,
+            self._peer,
+            self.payload is not EMPTY_PAYLOAD,
+            fields.get(b"upgrade") if self._upgraded else None,
+        )
+        return settle(arrived, self._front.trusted, self._front.default_host)
+
+    def _end(self, *, keep: bool) -> None:
+        """Finish a request: close, or let the parser take the next."""
+        self.task = None
+        if self.transport is None:
+            return
+        if not keep or self._upgraded or self._front.is_draining or self.transport.is_closing():
+            self._close()
+            return
+        self.payload = EMPTY_PAYLOAD
+        self._is_idle = True
+        self.deadline = time.monotonic() + self._front.patience.idle
+        self._requests.message_consumed()
+        self._resume_transport_reading()
+        self.data_received(b"")
+        if self._has_eof and self.task is None and self.transport is not None:
+            self.transport.close()
+
+    def _close(self) -> None:
+        """Close; what the visitor is still sending is thrown away for a moment, as closing on it would reset
+        the connection and could take the answer from him (RFC 9112 §9.6)."""
+        if self.transport is None or self.transport.is_closing():
+            return
+        is_quiet = self._has_eof or (self.payload.is_eof() and not self._is_broken)
+        if is_quiet or not self.transport.can_write_eof():
+            self.transport.close()
+            return
+        self._is_lingering = True
+        self.deadline = time.monotonic() + self._front.patience.lingering
+        self.transport.write_eof()
+        self._resume_transport_reading()
+
+    def _refuse(self, error: HttpProcessingError) -> None:
+        """Answer what is not HTTP and close: nothing after it can be trusted to be a request."""
+        if self.task is not None:
+            self.payload.set_exception(VisitorGone("the request body is broken"))
+            return
+        too_long = isinstance(error, LineTooLong) or "Too many headers" in str(error.message)
+        self._answer_error(
+            431 if too_long else 400, Reason.HEAD_TOO_LARGE if too_long else Reason.BAD_REQUEST
+        )
+        if self.transport is not None:
+            self.transport.close()
+
+    def _answer_error(self, status: int, reason: Reason) -> None:
+        if self.transport is not None:
+            head, body = error_head(status, reason, XCache.ERROR, time.time())  # noqa: TID251  Date only
+            self.transport.write(encode_head(head, [(b"Content-Length", b"%d" % len(body)), CLOSE]) + body)
+
+    # --- what an exchange needs ---
+
+    def write(self, data: bytes) -> None:
+        if self.transport is None or self.transport.is_closing():
+            raise VisitorGone("the visitor hung up")
+        self.transport.write(data)
+
+    async def drained(self) -> None:
+        """Wait until the visitor has taken what was written."""
+        if self.transport is None:
+            raise VisitorGone("the visitor hung up")
+        if self._paused:
+            await self._drain_helper()
+
+    def open_tunnel(self) -> VisitorTunnel:
+        self._tunnel = VisitorTunnel(self)
+        self.deadline = _FOREVER
+        if self._early:
+            self._tunnel.feed(self._early)
+            self._early = b""
+        if self._has_eof:
+            self._tunnel.feed_eof()
+        return self._tunnel
+
+    def close_tunnel(self) -> None:
+        if self.transport is not None:
+            self.transport.close()
+
+    def hold_reading(self) -> None:
+        self._pause_transport_reading()
+
+    def release_reading(self) -> None:
+        self._resume_transport_reading()

@@ -1,0 +1,207 @@
+"""What an operator can do: purge, revalidate, prerender, look and ask why. Without HTTP.
+
+Knows the parts that do it, and in which order a purge is made. Must not know tokens, JSON or sockets:
+admin.py speaks for it over HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from isr_proxy.coord.local import LocalPurgeLog
+from isr_proxy.core.http import Fields
+from isr_proxy.core.key import PLAIN, Key
+from isr_proxy.core.purges import Scope, Selector, Strength
+from isr_proxy.core.reason import Reason
+from isr_proxy.core.settings import RevalidateMode
+from isr_proxy.errors import StoreUnavailable
+from isr_proxy.origin.client import Client
+from isr_proxy.serve.batches import Batch, Batches
+from isr_proxy.serve.engine import Engine
+from isr_proxy.serve.explain import Explainer
+from isr_proxy.serve.inventory import Inventory
+from isr_proxy.serve.on_demand import OnDemand, PageResult, Result
+from isr_proxy.serve.regenerate import Job
+from isr_proxy.serve.selection import Selection, rows
+from isr_proxy.serve.sweep import Sweeper
+from isr_proxy.serve.tally import Tally
+from isr_proxy.serve.targets import Target, hosts_of, parse_target, request_of, site_of
+from isr_proxy.serve.warm import Warmer
+from isr_proxy.store.disk import DiskStore
+from isr_proxy.store.layout import key_part
+from isr_proxy.store.ledger import Row
+
+_log = structlog.get_logger("isr_proxy.operations")
+
+_COUNT_AFTER: Final = 2.0  # seconds that a count waits for sweeps under way
+_NO_FIELDS: Final = Fields()
+
+
+class NothingSelected(ValueError):
+    """A purge or revalidation without a selector."""
+
+
+@dataclass(frozen=True, slots=True)
+class PurgeResult:
+    """`sequence` of the log; `matched`: stored entries that were selected and not purged already."""
+
+    sequence: int
+    matched: int
+
+
+class Operations:
+    """One a process, beside its engine."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        disk: DiskStore,
+        purges: LocalPurgeLog,
+        client: Client,
+        tally: Tally,
+        now: Callable[[], float],
+    ) -> None:
+        self.engine = engine
+        self.disk = disk
+        self.client = client
+        self.tally = tally
+        self.now = now
+        self.started_at = now()
+        self.batches = Batches(now)
+        self.on_demand = OnDemand(engine, now)
+        self.sweeper = Sweeper(purges, disk, engine.flights, now)
+        self.warmer = Warmer(engine, client, self.batches, self.on_demand)
+        self.inventory = Inventory(engine, disk.catalog, engine.settings.store.path, now)
+        self.explainer = Explainer(engine, now)
+        self._purges = purges
+        self._counting = asyncio.Lock()
+
+    def start(self) -> None:
+        """Sweep what the log holds, and make the pages that routes list."""
+        self.engine.prerendered = self.warmer.is_prerendered
+        self.sweeper.start()
+        self.warmer.begin()
+
+    def reconfigured(self, client: Client) -> None:
+        """Hear that the engine has new settings; `client` asks their origin."""
+        self.client = self.warmer.client = client
+        self.warmer.begin()
+
+    # --- purge ---
+
+    async def purge(self, selection: Selection, strength: Strength) -> PurgeResult:
+        """Purge; returns when it is in force for every worker, and durable.
+
+        NothingSelected or another ValueError; StoreUnavailable: in force, but lost at a restart.
+        """
+        return await self._purge(_chosen(selection, strength))
+
+    async def _purge(self, selectors: tuple[Selector, ...]) -> PurgeResult:
+        try:
+            sequence = await self._purges.append(selectors, now=self.now())
+        except StoreUnavailable:
+            self.sweeper.kick(self._purges.index.sequence)
+            raise
+        async with self._counting:
+            matched = await self._count(selectors)
+            self.sweeper.kick(sequence)
+        self.tally.purged(sequence, matched, selectors[0].strength.value)
+        _log.info("purged", sequence=sequence, matched=matched, selectors=len(selectors))
+        return PurgeResult(sequence, matched)
+
+    async def dry_run(self, selection: Selection, strength: Strength) -> PurgeResult:
+        """Say what a purge would hit."""
+        selectors = _chosen(selection, strength)
+        async with self._counting:
+            return PurgeResult(self._purges.index.sequence, await self._count(selectors))
+
+    async def _count(self, selectors: tuple[Selector, ...]) -> int:
+        """Count what is stored; what an earlier purge hid is swept first, so that it does not count.
+
+        A sweep that takes longer than two seconds is not waited for: what it has yet to delete counts.
+        """
+        await self.sweeper.caught_up(_COUNT_AFTER)
+        return await self.disk.catalog.matched(selectors)
+
+    # --- revalidate ---
+
+    async def revalidate(self, selection: Selection) -> tuple[PurgeResult, Batch]:
+        """Purge softly, then make the selected pages anew, in the background.
+
+        ValueError and StoreUnavailable as `purge`; TooManyBatches before anything is done.
+        """
+        selectors = _chosen(selection, Strength.SOFT)
+        self.batches.check_room()
+        batch = self.batches.new("revalidate")
+        try:
+            purged = await self._purge(selectors)
+        except BaseException:
+            batch.abandon(self.now())
+            raise
+
+        async def make(wanted: Job | PageResult) -> PageResult:
+            if isinstance(wanted, PageResult):
+                return wanted
+            return await self.on_demand.regenerate(wanted, purged.sequence)
+
+        width = self.on_demand.at_once
+        self.batches.start(batch, self._wanted(selectors), make, width)
+        return purged, batch
+
+    async def _wanted(self, selectors: Sequence[Selector]) -> AsyncIterator[Job | PageResult]:
+        """Yield what is stored of the selection, then the paths that were named and are not stored."""
+        async for row in rows(self.disk.catalog, selectors):
+            yield await self._job(row)
+        for selector in selectors:
+            if selector.scope in (Scope.PATH, Scope.TARGET):
+                async for job in self._missing(_target(selector)):
+                    yield job
+
+    async def _job(self, row: Row) -> Job | PageResult:
+        """Read from a row which page it is; what is keyed by more than its URL says so in its file."""
+        key, variant = Key(row.scheme, row.host, row.path, row.query), PLAIN
+        if key.digest != row.name:
+            meta = await self.inventory.meta(row)
+            if meta is None or meta.key.digest != key_part(row.name):
+                return PageResult(key.url, Result.SKIPPED, Reason.URI_MISS.value)
+            key, variant = meta.key, meta.variant
+        match = self.engine.routes.match(key.host, key.path)
+        if match is None:
+            return PageResult(key.url, Result.SKIPPED, Reason.NO_ROUTE.value)
+        if match.route.revalidate.mode is RevalidateMode.PASS:
+            return PageResult(key.url, Result.SKIPPED, Reason.ROUTE_PASS.value)
+        return Job(key, variant, match)
+
+    async def _missing(self, target: Target) -> AsyncIterator[Job | PageResult]:
+        site = site_of(self.engine.settings)
+        for host in hosts_of(target, site):
+            job = self.on_demand.plan(request_of(target, host, site.scheme))
+            if isinstance(job, PageResult):
+                yield job
+            elif not job.match.route.revalidate.is_isr:
+                continue
+            elif await self.engine.store.lookup(job.key, _NO_FIELDS) is None:
+                yield job
+
+    async def aclose(self) -> None:
+        """Stop everything that runs behind; purges that were made stay made."""
+        await self.warmer.aclose()
+        await self.batches.aclose()
+        await self.sweeper.aclose()
+
+
+def _chosen(selection: Selection, strength: Strength) -> tuple[Selector, ...]:
+    selectors = selection.selectors(strength)
+    if not selectors:
+        raise NothingSelected("nothing is selected; give paths, prefixes, tags, hosts, or all: true")
+    return selectors
+
+
+def _target(selector: Selector) -> Target:
+    host_less = parse_target(selector.value)
+    return Target(selector.host, host_less.path, host_less.query)

@@ -1,0 +1,45 @@
+"""What became of a request, and of a regeneration: the one value behind log, metrics and headers (law 10).
+
+Knows the facts. Must not know who reads them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from isr_proxy.core.http import Request
+from isr_proxy.core.key import Key
+from isr_proxy.core.reason import Reason, XCache
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One answered request. `sent_bytes` is the body's; `seconds` from its arrival to its last byte."""
+
+    request: Request
+    route: str | None  # the pattern, None where none matched
+    status: int
+    x_cache: XCache
+    reason: Reason
+    sent_bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Regenerated:
+    """One fetch for the store. `reason` is STORED, or why nothing was."""
+
+    key: Key
+    route: str
+    reason: Reason
+    seconds: float
+    is_unchanged: bool = False
+
+
+class Observer(Protocol):
+    """Whoever is told."""
+
+    def visited(self, outcome: Outcome) -> None: ...
+
+    def regenerated(self, regenerated: Regenerated) -> None: ...

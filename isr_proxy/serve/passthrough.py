@@ -1,0 +1,77 @@
+"""Passing: the visitor's own request to the origin, and its answer back, streamed both ways.
+
+Knows bodies, interim responses and upgrades. Must not know the store: nothing that passes is kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from isr_proxy.core.forward import visitor_fields
+from isr_proxy.core.reason import Reason, XCache
+from isr_proxy.core.settings import Settings
+from isr_proxy.errors import OriginError
+from isr_proxy.origin.client import Answer, Client, Outgoing
+from isr_proxy.serve.deliver import Delivery, failure_status
+from isr_proxy.serve.exchange import Exchange, Tunnel
+from isr_proxy.serve.respond import forward_status, relayed_head
+
+
+class Passthrough:
+    """Passes requests, as one config says."""
+
+    def __init__(self, settings: Settings, client: Client) -> None:
+        self._settings = settings
+        self._client = client
+
+    async def handle(self, exchange: Exchange, delivery: Delivery, reason: Reason) -> None:
+        """Pass one request."""
+        try:
+            answer = await self._client.fetch(self._outgoing(exchange))
+        except OriginError as error:
+            failed = Reason(error.word)
+            delivery.error(failure_status(failed), failed)
+            return
+        status = forward_status(reason, status=answer.head.status)
+        if answer.head.status == 101:
+            await _tunnel(exchange, answer, delivery, status)
+            return
+        await delivery.relay(answer, status, XCache.PASS, reason)
+
+    def _outgoing(self, exchange: Exchange) -> Outgoing:
+        request = exchange.request
+        return Outgoing(
+            request.method,
+            request.target,
+            self._settings.origin.host or request.host,
+            visitor_fields(request),
+            exchange.body() if request.has_body else None,
+            exchange.body_bytes,
+            request.upgrade,
+            exchange.interim,
+        )
+
+
+async def _tunnel(exchange: Exchange, answer: Answer, delivery: Delivery, status: str) -> None:
+    """Join the two raw connections until either side ends."""
+    origin = answer.tunnel
+    assert origin is not None, "a 101 comes with its tunnel"
+    head = relayed_head(answer.head, status, XCache.PASS)
+    visitor = exchange.upgrade(head)
+    try:
+        pumps = [asyncio.ensure_future(_pump(visitor, origin)), asyncio.ensure_future(_pump(origin, visitor))]
+        _, unfinished = await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+        for pump in unfinished:
+            pump.cancel()
+        await asyncio.gather(*pumps, return_exceptions=True)
+    finally:
+        visitor.close()
+        origin.close()
+        await answer.aclose()
+        delivery.record(101, XCache.PASS, Reason.UPGRADE)
+
+
+async def _pump(source: Tunnel, sink: Tunnel) -> None:
+    while data := await source.read():
+        sink.write(data)
+        await sink.drain()

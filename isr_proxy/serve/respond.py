@@ -1,0 +1,226 @@
+"""From an entry or an answer to what a visitor is told.
+
+Knows which fields leave, which are made here (Age, Cache-Status, X-Cache, ETag, Vary) and how conditions
+and encodings choose among them. Must not know sockets or the store.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from isr_proxy.core.admission import PRIVATE_FIELDS
+from isr_proxy.core.decision import Admit
+from isr_proxy.core.entry import Meta, State
+from isr_proxy.core.freshness import Times, remaining
+from isr_proxy.core.http import (
+    REASON_PHRASES,
+    Fields,
+    Head,
+    Line,
+    Request,
+    choose_encoding,
+    end_to_end,
+    format_date,
+    is_not_modified,
+)
+from isr_proxy.core.reason import Reason, XCache
+from isr_proxy.core.settings import DEFAULT_CLIENT_CACHE_CONTROL, ORIGIN_OWN, Route
+from isr_proxy.serve.compress import is_compressible
+
+IDENTITY: Final = "identity"
+
+# RFC 9211 §2.2: how each cause of asking the origin is spelled.
+_FORWARD_WORDS: Final = {
+    Reason.URI_MISS: "uri-miss",
+    Reason.VARY_MISS: "vary-miss",
+    Reason.STALE: "stale",
+    Reason.MUST_VALIDATE: "stale",
+    Reason.ORIGIN_FAILED: "stale",
+    Reason.PURGED: "miss",
+    Reason.REQUEST: "request",
+    Reason.METHOD: "method",
+}
+_REPLACED: Final = frozenset({b"age", b"x-cache", b"cache-status", b"content-length", b"content-encoding"})
+_WHERE_ROUTE_DECIDES: Final = frozenset({b"cache-control", b"expires", b"pragma", b"cdn-cache-control"})
+# RFC 9110 §15.4.5: what a 304 repeats, and what would lie about the body it does not have.
+_NOT_IN_304: Final = frozenset({b"content-length", b"content-encoding", b"content-type", b"content-range"})
+
+
+def hit_status(times: Times, reason: Reason) -> str:
+    """Write Cache-Status for an answer from the store."""
+    detail = "" if reason is Reason.FRESH else f"; detail={reason.value}"
+    return f"isr-proxy; hit; ttl={remaining(times.ttl)}{detail}"
+
+
+def forward_status(
+    reason: Reason, *, status: int | None = None, outcome: Reason | None = None, detail: Reason | None = None
+) -> str:
+    """Write Cache-Status for an answer from the origin.
+
+    `outcome` is STORED, or why it was not; `status` is the origin's; `detail` is said of a pass.
+    """
+    word = _FORWARD_WORDS.get(reason, "bypass")
+    parts = [f"isr-proxy; fwd={word}"]
+    if status is not None:
+        parts.append(f"fwd-status={status}")
+    if outcome is Reason.STORED:
+        parts.append("stored")
+    said = detail or (None if outcome is Reason.STORED else outcome)
+    if said is None and word != reason.value:
+        said = reason
+    if said is not None:
+        parts.append(f"detail={said.value}")
+    return "; ".join(parts)
+
+
+def collapsed_status(reason: Reason) -> str:
+    """Write Cache-Status for an answer fetched for somebody else."""
+    return f"isr-proxy; fwd={_FORWARD_WORDS.get(reason, 'miss')}; collapsed"
+
+
+def entry_head(
+    meta: Meta, state: State, route: Route, encoding: str, times: Times, status: str, x_cache: XCache
+) -> Head:
+    """Build the head of an answer from the store."""
+    lines = _dated(_visible_lines(meta.fields, route), state)
+    lines = _with_etag(lines, variant_etag(meta.etag, encoding))
+    if encoding != IDENTITY:
+        lines.append((b"Content-Encoding", encoding.encode()))
+    elif (coding := meta.fields.first(b"content-encoding")) is not None:
+        lines.append((b"Content-Encoding", coding.encode("latin-1")))
+    if len(meta.bodies) > 1:
+        lines = _varying_on_encoding(lines)
+    lines += [
+        (b"Age", b"%d" % int(times.age)),
+        *_status_lines(meta.fields, status),
+        (b"X-Cache", x_cache.value.encode()),
+    ]
+    return Head(meta.status, meta.reason, Fields(lines))
+
+
+def _dated(lines: list[Line], state: State) -> list[Line]:
+    """Say when the page was last known right: a freshened page has not kept its first Date."""
+    if state.count == 0 and any(name.lower() == b"date" for name, _ in lines):
+        return lines
+    date = format_date(state.fetched_at - state.initial_age).encode()
+    return [*(line for line in lines if line[0].lower() != b"date"), (b"Date", date)]
+
+
+def opening_head(head: Head, admit: Admit, route: Route, status: str, x_cache: XCache, now: float) -> Head:
+    """Build the head of an answer that is stored while it is sent."""
+    lines = _visible_lines(Fields(admit.lines), route)
+    if b"date" not in head.fields:
+        lines.append((b"Date", format_date(now).encode()))
+    coding = head.fields.first(b"content-encoding")
+    if coding is not None:
+        lines.append((b"Content-Encoding", coding.encode("latin-1")))
+    if route.compress and is_compressible(head.fields):
+        lines = _varying_on_encoding(lines)  # the copies that later visitors get are not made yet
+    lines += [
+        (b"Age", b"%d" % int(admit.initial_age)),
+        *_status_lines(head.fields, status),
+        (b"X-Cache", x_cache.value.encode()),
+    ]
+    return Head(head.status, head.reason, Fields(lines))
+
+
+def relayed_head(head: Head, status: str, x_cache: XCache) -> Head:
+    """Build the head of an answer that goes through: the origin's own, less what only caches read."""
+    fields = end_to_end(head.fields).without(_RELAY_DROPS)
+    return Head(
+        head.status,
+        head.reason,
+        fields.plus(*_status_lines(head.fields, status), (b"X-Cache", x_cache.value.encode())),
+    )
+
+
+_RELAY_DROPS: Final = PRIVATE_FIELDS | {b"x-cache", b"cache-status", b"content-length"}
+
+
+def _visible_lines(fields: Fields, route: Route) -> list[Line]:
+    drop = PRIVATE_FIELDS | _REPLACED
+    told = client_cache_control(route)
+    if told is not None:
+        drop |= _WHERE_ROUTE_DECIDES
+    lines = list(fields.without(drop))
+    if told is not None:
+        lines.append((b"Cache-Control", told.encode("latin-1")))
+    return lines
+
+
+def client_cache_control(route: Route) -> str | None:
+    """Return the Cache-Control visitors get, None for the origin's own."""
+    said = route.client_cache_control
+    if said is None:
+        return DEFAULT_CLIENT_CACHE_CONTROL if route.revalidate.is_isr else None
+    return None if said == ORIGIN_OWN else said
+
+
+def _status_lines(fields: Fields, status: str) -> list[Line]:
+    """Append ours to the origin's own Cache-Status (RFC 9211 §2)."""
+    return [
+        *((b"Cache-Status", value.encode("latin-1")) for value in fields.all(b"cache-status")),
+        (b"Cache-Status", status.encode("latin-1")),
+    ]
+
+
+def variant_etag(etag: str, encoding: str) -> str:
+    """Return the entity tag of one encoding: each representation has its own (RFC 9110 §8.8.3.3)."""
+    if encoding == IDENTITY or not etag.endswith('"'):
+        return etag
+    return f'{etag[:-1]}-{encoding}"'
+
+
+def _with_etag(lines: list[Line], etag: str) -> list[Line]:
+    if not etag:
+        return lines
+    return [*(line for line in lines if line[0].lower() != b"etag"), (b"ETag", etag.encode("latin-1"))]
+
+
+def _varying_on_encoding(lines: list[Line]) -> list[Line]:
+    said = Fields(lines).get(b"vary")
+    if said is not None and ("accept-encoding" in said.lower() or said.strip() == "*"):
+        return lines
+    return [*lines, (b"Vary", b"Accept-Encoding")]
+
+
+def pick_encoding(request: Request, meta: Meta) -> str:
+    """Choose among the copies an entry has; the first in the file is identity."""
+    if len(meta.bodies) < 2:
+        return IDENTITY
+    accept = request.fields.get(b"accept-encoding")
+    return choose_encoding(accept, [ref.encoding for ref in meta.bodies[1:]])
+
+
+def not_modified(head: Head) -> Head:
+    """Return the 304 that answers instead of this 200 (RFC 9110 §15.4.5)."""
+    return Head(304, "Not Modified", head.fields.without(_NOT_IN_304))
+
+
+def is_unchanged(request: Request, head: Head, known_etags: tuple[str, ...] = ()) -> bool:
+    """Tell whether the visitor's conditions make this answer a 304.
+
+    `known_etags` are those of the other encodings: whoever holds any of them holds this page.
+    """
+    if head.status != 200:
+        return False
+    modified = head.fields.first(b"last-modified")
+    etags = (head.fields.first(b"etag"), *known_etags)
+    return any(is_not_modified(request.fields, etag, modified) for etag in etags)
+
+
+def error_head(
+    status: int, reason: Reason, x_cache: XCache, now: float, retry_after: int | None = None
+) -> tuple[Head, bytes]:
+    """Build a small plain error; it is never stored, and names its Reason (law 10)."""
+    phrase = REASON_PHRASES.get(status, "Error")
+    lines: list[Line] = [
+        (b"Date", format_date(now).encode()),
+        (b"Content-Type", b"text/plain; charset=utf-8"),
+        (b"Cache-Control", b"no-store"),
+        (b"X-Cache", x_cache.value.encode()),
+        (b"X-Cache-Reason", reason.value.encode()),
+    ]
+    if retry_after is not None:
+        lines.append((b"Retry-After", b"%d" % retry_after))
+    return Head(status, phrase, Fields(lines)), f"{status} {phrase}: {reason.value}\n".encode()

@@ -1,0 +1,287 @@
+"""The catalog: what lies on disk, for listing, counting, purging and eviction.
+
+Knows rows and their batches; its SQLite file is behind one thread. Must not know how pages are read. It
+is derived: when it is missing, broken or left behind by a crash, `is_complete` is false until the pages
+have been scanned again, and no request waits for that (laws 2 and 7 never depend on it).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+import structlog
+
+from isr_proxy.core.purges import Selector
+from isr_proxy.store.layout import Name
+from isr_proxy.store.ledger import BROKEN, COMPLETE, PARTIAL, Change, Forgotten, Ledger, Row, Totals
+from isr_proxy.store.refusals import Refusals
+
+_log = structlog.get_logger("isr_proxy.store")
+
+_FLUSH_SECONDS: Final = 1.0
+_BATCH: Final = 500
+_PENDING: Final = 2000  # changes; who records more waits for a flush
+_NOTES: Final = 10_000
+_NOTE_SECONDS: Final = 60.0
+_WAL_BYTES: Final = (64 * 1024, 4 * 1024 * 1024)
+_ROW_BYTES: Final = 1024  # what a change may add to the file, as an upper estimate
+_START: Final = ("", 0)
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A page of the list; `cursor` asks for the next, None at the end."""
+
+    rows: tuple[Row, ...]
+    cursor: str | None
+
+
+class Catalog:
+    """The catalog of one store. Recording never waits; asking does."""
+
+    def __init__(self, ledger: Ledger, refusals: Refusals, now: Callable[[], float], max_size: int) -> None:
+        self._ledger = ledger
+        self._refusals = refusals
+        self._now = now
+        self._wal_limit = min(max(max_size // 64, _WAL_BYTES[0]), _WAL_BYTES[1])
+        self._executor = ThreadPoolExecutor(1, "catalog")
+        self._pending: list[Change] = []
+        self._pending_bytes = 0
+        self._served: dict[Name, float] = {}  # not written yet
+        self._noted: dict[Name, float] = {}  # written or not: no second note within a minute
+        self._lock = asyncio.Lock()
+        self._timer: asyncio.TimerHandle | None = None
+        self._flusher: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._complete = asyncio.Event()
+        self._file_bytes = ledger.file_bytes()
+        self.is_broken = False  # a batch was lost, or there is no file: it must be reopened and filled
+        self.on_broken: Callable[[], None] = lambda: None
+
+    @classmethod
+    def open(
+        cls, path: str, refusals: Refusals, now: Callable[[], float], max_size: int, *, pages_exist: bool
+    ) -> Catalog:
+        """Open the file at `path`, moving a broken one aside; `pages_exist`: a new one must be filled."""
+        ledger, is_current = _open_ledger(path, refusals, pages_exist)
+        catalog = cls(ledger, refusals, now, max_size)
+        catalog.is_broken = ledger.path != path
+        if is_current:
+            catalog._complete.set()
+        return catalog
+
+    # --- recording ---
+
+    def record(self, change: Change) -> None:
+        """Note a change; it counts from the next question on."""
+        self._pending.append(change)
+        if isinstance(change, Row):
+            self._pending_bytes += change.size_bytes
+        elif isinstance(change, Forgotten):
+            self._served.pop(change.name, None)
+            self._noted.pop(change.name, None)
+        self._schedule()
+
+    def note_served(self, name: Name) -> None:
+        """Note that an entry was served, at most once a minute for each."""
+        now = self._now()
+        if now - self._noted.get(name, -_NOTE_SECONDS) < _NOTE_SECONDS:
+            return
+        if len(self._noted) >= _NOTES:
+            self._noted.clear()
+        self._noted[name] = now
+        self._served[name] = now
+        if len(self._served) >= _NOTES:
+            self._served.pop(next(iter(self._served)))
+        self._schedule()
+
+    def _schedule(self) -> None:
+        if self._timer is None and not self.is_broken:
+            self._timer = asyncio.get_running_loop().call_later(_FLUSH_SECONDS, self._start_flush)
+
+    def _start_flush(self) -> None:
+        self._timer = None
+        self._flusher = asyncio.get_running_loop().create_task(self.flush())
+
+    async def settle(self) -> None:
+        """Wait for a flush when much is pending, so that what is pending stays bounded."""
+        if len(self._pending) >= _PENDING:
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Write everything recorded so far; once begun, a batch is written whoever stops waiting."""
+        if self._pending or self._served or self._lock.locked():
+            task = asyncio.get_running_loop().create_task(self._flush_all())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            await asyncio.shield(task)
+
+    async def _flush_all(self) -> None:
+        async with self._lock:
+            while self._pending or self._served:
+                batch, self._pending = self._pending[:_BATCH], self._pending[_BATCH:]
+                served, self._served = self._served, {}
+                await self._write(batch, served)
+
+    async def _write(self, batch: list[Change], served: dict[Name, float]) -> None:
+        try:
+            if not self.is_broken:
+                await self._run(lambda: self._apply(batch, served))
+        except sqlite3.Error as error:
+            self._break(error)
+        self._pending_bytes -= sum(change.size_bytes for change in batch if isinstance(change, Row))
+
+    def _apply(self, batch: list[Change], served: dict[Name, float]) -> None:
+        self._ledger.apply(batch, served.items())
+        if self._ledger.wal_bytes() > self._wal_limit:
+            self._ledger.checkpoint()
+        self._file_bytes = self._ledger.file_bytes()
+
+    def _break(self, error: sqlite3.Error) -> None:
+        self._refusals.refused(error, "writing the catalog")
+        self._complete.clear()
+        if not self.is_broken:
+            self.is_broken = True
+            self.on_broken()
+
+    async def reopen(self, path: str) -> None:
+        """Start over with an empty file, after a batch was lost. OSError or sqlite3.Error."""
+        async with self._lock:
+            self._ledger = await self._run(lambda: _replaced(self._ledger, path))
+            self.is_broken = False
+
+    # --- what is there ---
+
+    @property
+    def is_complete(self) -> bool:
+        return self._complete.is_set()
+
+    def completed(self) -> None:
+        """Say that every page on disk has its row."""
+        self._complete.set()
+
+    async def wait_complete(self) -> None:
+        await self._complete.wait()
+
+    @property
+    def totals(self) -> Totals:
+        """Entries and bytes, without what is still pending."""
+        return self._ledger.totals
+
+    def most_bytes(self) -> int:
+        """Return an upper bound of what pages and catalog take on disk; exact right after a flush."""
+        return self.pages_bytes() + self._file_bytes + self._wal_limit + len(self._pending) * _ROW_BYTES
+
+    def pages_bytes(self) -> int:
+        return self._ledger.totals.size_bytes + self._pending_bytes
+
+    @property
+    def has_pending(self) -> bool:
+        return bool(self._pending)
+
+    # --- asking; each answer includes whatever was recorded before ---
+
+    async def victims(self, wanted_bytes: int) -> list[tuple[Name, int]]:
+        """Return the least recently served entries that free this much; the caller deletes them."""
+        return await self._ask(lambda: self._ledger.victims(wanted_bytes), [])
+
+    async def matched(self, selectors: Sequence[Selector]) -> int:
+        """Count the distinct entries that a purge with these selectors hits."""
+        return await self._ask(lambda: self._ledger.matched(selectors), 0)
+
+    async def older(
+        self, selector: Selector, sequence: int, after: tuple[str, int] = _START, limit: int = 100
+    ) -> list[tuple[Name, str, int]]:
+        """Return the next entries a purge hits; go on after the last one's (path, id)."""
+        return await self._ask(lambda: self._ledger.older(selector, sequence, after, limit), [])
+
+    async def shard(self, first: int) -> dict[Name, tuple[int, int]]:
+        return await self._ask(lambda: self._ledger.shard(first), {})
+
+    async def at(self, path: str, query: str | None, host: str | None = None) -> list[Row]:
+        """Return every entry of one URL."""
+        return await self._ask(lambda: self._ledger.at(path, query, host), [])
+
+    async def listing(
+        self, *, prefix: str = "", tag: str | None = None, cursor: str | None = None, limit: int = 100
+    ) -> Listing:
+        """List entries by path; ValueError for a cursor that is not ours."""
+        after = _parse_cursor(cursor)
+        nothing: list[tuple[Row, int]] = []
+        found = await self._ask(lambda: self._ledger.listing(prefix, tag, after, limit), nothing)
+        more = f"{found[-1][1]}:{found[-1][0].path}" if len(found) == limit and found else None
+        return Listing(tuple(row for row, _ in found), more)
+
+    async def _ask(self, question: Callable[[], R], otherwise: R) -> R:
+        await self.flush()
+        try:
+            return await self._run(question)
+        except sqlite3.Error as error:
+            self._break(error)
+            return otherwise
+
+    async def _run(self, work: Callable[[], R]) -> R:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+    async def close(self) -> None:
+        """Write what is pending and close; a complete catalog is believed at the next start."""
+        if self._timer is not None:
+            self._timer.cancel()
+        await self.flush()
+        closed = COMPLETE if self.is_complete else PARTIAL
+        try:
+            await self._run(lambda: self._ledger.close(closed))
+        except sqlite3.Error as error:
+            self._refusals.refused(error, "closing the catalog")
+        self._executor.shutdown()
+
+
+def _parse_cursor(cursor: str | None) -> tuple[str, int]:
+    if cursor is None:
+        return _START
+    number, colon, path = cursor.partition(":")
+    if not colon or not number.isdigit():
+        raise ValueError("the cursor is not one that a listing gave")
+    return path, int(number)
+
+
+def _open_ledger(path: str, refusals: Refusals, pages_exist: bool) -> tuple[Ledger, bool]:  # noqa: FBT001
+    """Open the file; tells too whether every page has its row in it."""
+    is_new = not os.path.exists(path)
+    try:
+        ledger = Ledger.open(path)
+        is_current = not pages_exist if is_new else ledger.is_believable()
+        ledger.opened()
+    except sqlite3.OperationalError as error:
+        refusals.refused(error, "opening the catalog")
+        return Ledger.open(":memory:"), False
+    except sqlite3.DatabaseError as error:
+        _log.warning("the catalog is broken and is rebuilt from the pages", error=str(error))
+        _move_aside(path)
+        return _open_ledger(path, refusals, pages_exist)
+    return ledger, is_current
+
+
+def _replaced(ledger: Ledger, path: str) -> Ledger:
+    ledger.abandon()
+    _move_aside(path)
+    fresh = Ledger.open(path)
+    fresh.opened()
+    return fresh
+
+
+def _move_aside(path: str) -> None:
+    """Keep the last broken file for whoever wants to know why; its log is useless without it."""
+    for suffix in ("-wal", "-shm"):
+        if os.path.exists(path + suffix):
+            os.unlink(path + suffix)
+    if os.path.exists(path):
+        os.replace(path, path + BROKEN)

@@ -1,0 +1,462 @@
+"""The disk store: one file an entry, swapped in whole.
+
+Knows how its parts work together: shelf (files), spool and writer (entries in the making), catalog, space.
+Must not know policy. The disk is the cache and the kernel's page cache its memory: nothing is kept here
+for each page, and a start does not look at them.
+
+Whatever changes files of a key holds that key's lock, and is carried through once begun. What changed is
+recorded in the catalog under the same lock, so that its rows come in the order of the files.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import weakref
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Final, TypeVar
+
+import msgspec
+import structlog
+
+from isr_proxy.core.entry import BODIES_OFFSET, Meta, State
+from isr_proxy.core.http import Fields
+from isr_proxy.core.key import Key, Variant
+from isr_proxy.core.purges import Purge, Strength
+from isr_proxy.core.settings import StoreSettings
+from isr_proxy.errors import BadEntry, StoreError, StoreUnavailable
+from isr_proxy.store.base import PENDING, Entry, Found, Pending
+from isr_proxy.store.catalog import Catalog
+from isr_proxy.store.claim import claim
+from isr_proxy.store.layout import SHARDS, Layout, Name, key_part, name_of
+from isr_proxy.store.ledger import Change
+from isr_proxy.store.opened import FileBodies, FileId, OpenFile, ResidentBodies
+from isr_proxy.store.reading import BrokenFile, Verified, WouldWait, open_file, read_head
+from isr_proxy.store.refusals import Refusals
+from isr_proxy.store.rescan import rescan
+from isr_proxy.store.rows import freshened
+from isr_proxy.store.shelf import Placed, Shelf
+from isr_proxy.store.space import Reservation, Space
+from isr_proxy.store.spool import Spool
+from isr_proxy.store.writer import DiskWriter
+from isr_proxy.store.writing import Workshop, overwrite_state
+
+_log = structlog.get_logger("isr_proxy.store")
+
+_THREADS: Final = 8
+_META_BYTES: Final = 4096  # estimate of what meta and padding add to a body
+_REBUILD_AFTER: Final = 30.0
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStat:
+    """The store in numbers, for the admin API and metrics."""
+
+    entries: int
+    size_bytes: int
+    max_bytes: int
+    is_complete: bool  # the catalog: counts are too low while it is rebuilt
+    is_writable: bool
+    bad_entries: int
+    failures: int
+    evictions: int
+
+
+class DiskStore:
+    """See store/base.py for the contract. `catalog` answers what is listed and counted."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        settings: StoreSettings,
+        now: Callable[[], float],
+        lock: OpenFile | None,
+        refusals: Refusals,
+        catalog: Catalog,
+    ) -> None:
+        self.refusals = refusals
+        self.catalog = catalog
+        self.executor = ThreadPoolExecutor(_THREADS, "store")
+        self.workshop = Workshop(layout, fsync=settings.fsync)
+        self.bad_entries = 0
+        self._layout = layout
+        self._settings = settings
+        self._now = now
+        self._lock = lock
+        self._verified = Verified()
+        self._shelf = Shelf(layout, self.workshop, self._verified, self.executor, settings.max_variants)
+        self._space = Space(settings.max_size, catalog, self.drop)
+        self._key_locks: weakref.WeakValueDictionary[bytes, asyncio.Lock] = weakref.WeakValueDictionary()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._rescanner: asyncio.Task[None] | None = None
+        self._listeners: list[Callable[[Name, Entry | None], None]] = []
+        self._measure()
+        catalog.on_broken = self._fill_catalog
+        if not catalog.is_complete and self.is_writable:
+            self._fill_catalog()
+
+    @classmethod
+    def open(cls, settings: StoreSettings, *, now: Callable[[], float]) -> DiskStore:
+        """Open or create the store of a directory; needs a running loop.
+
+        StoreInUse when another process serves from it. A directory that cannot be written is served from
+        as it is: commits raise StoreUnavailable.
+        """
+        layout = Layout(os.path.abspath(settings.path))
+        refusals = Refusals(settings.path, now)
+        lock = claim(layout, refusals)
+        pages_exist = os.path.isdir(layout.pages) and bool(os.listdir(layout.pages))
+        path = ":memory:" if lock is None else layout.catalog
+        catalog = Catalog.open(path, refusals, now, settings.max_size, pages_exist=pages_exist)
+        return cls(layout, settings, now, lock, refusals, catalog)
+
+    def _measure(self) -> None:
+        """Look at the directories, never at the pages: at most 256 of them, and a bounded bad/."""
+        for number, shard in enumerate(SHARDS):
+            try:
+                self._space.shard_takes(number, os.stat(f"{self._layout.pages}/{shard}").st_blocks * 512)
+            except FileNotFoundError:
+                pass
+        if os.path.isdir(self._layout.bad):
+            self._space.bad_bytes = self._shelf.bad_bytes()
+
+    # --- reading ---
+
+    def peek(self, key: Key, fields: Fields) -> Found | Pending:
+        """Look up in the page cache, without waiting; PENDING when only `lookup` can tell."""
+        try:
+            found = self._shelf.peek(key, fields)
+        except (WouldWait, OSError, BadEntry):
+            return PENDING
+        if isinstance(found, Entry):
+            self.touch(found)
+        return found
+
+    async def lookup(self, key: Key, fields: Fields) -> Found:
+        """Look up in a thread. A broken file is moved aside and is a miss; so is a refusal of the disk."""
+        try:
+            found = await self._run(lambda: self._shelf.find(key, fields))
+        except BrokenFile as broken:
+            await self._carried(self._move_aside(broken))
+            return None
+        except OSError as error:
+            self.refusals.refused(error, "reading a page")
+            return None
+        if isinstance(found, Entry):
+            self.touch(found)
+        return found
+
+    def touch(self, entry: Entry) -> None:
+        """Note that it was served, for the order of eviction."""
+        self.catalog.note_served(name_of(entry.key.digest, entry.variant))
+
+    async def known(self, key: Key) -> bool:
+        """Tell whether anything is stored for a key."""
+        return await self._run(lambda: self._shelf.exists(key))
+
+    async def has_room(self, key: Key, variant: Variant) -> bool:
+        """Tell, before a body is fetched for nothing, whether `max_variants` allows this one."""
+        try:
+            return await self._run(lambda: self._shelf.has_room(key, variant))
+        except OSError:
+            return True
+
+    # --- writing ---
+
+    def begin(self, key: Key, variant: Variant) -> DiskWriter:
+        """Start an entry."""
+        reservation = Reservation(self._space)
+        spool = Spool(self, reservation.grow)
+        return DiskWriter(key, variant, spool, reservation, self._commit, self._settings.max_entry)
+
+    async def _commit(
+        self, writer: DiskWriter, meta: Meta, state: State, encodings: Sequence[tuple[str, bytes]]
+    ) -> Entry:
+        return await self._carried(self._commit_now(writer, meta, state, encodings))
+
+    async def _commit_now(
+        self, writer: DiskWriter, meta: Meta, state: State, encodings: Sequence[tuple[str, bytes]]
+    ) -> Entry:
+        key, variant, body = writer.key, writer.variant, writer.spool.identity()
+        try:
+            await self.catalog.settle()
+            await writer.reservation.grow(_left_to_write(len(body.tail), meta, variant, encodings))
+            async with self._key_lock(key.digest):
+                placed = await self._write(
+                    "storing a page",
+                    lambda: self._shelf.place(key, variant, body, encodings, meta, state, self._now()),
+                )
+                entry = Entry(key, variant, placed.page.meta, placed.page.state, placed.page.bodies)
+                self._note_placed(entry, placed)
+        except BaseException:
+            await writer.spool.forget_file()
+            raise
+        finally:
+            writer.reservation.release()
+        return entry
+
+    def _note_placed(self, entry: Entry, placed: Placed) -> None:
+        self._space.shard_takes(entry.key.digest[0], placed.shard_bytes)
+        self._note(placed.changes)
+        self._tell(name_of(entry.key.digest, entry.variant), entry)
+
+    def _note(self, changes: Sequence[Change]) -> None:
+        for change in changes:
+            self.catalog.record(change)
+            self._tell(change.name, None)
+
+    async def update(self, entry: Entry, state: State) -> Entry:
+        """Write the state into its place in the file, unless that is another one by now."""
+        return await self._carried(self._update_now(entry, state))
+
+    async def _update_now(self, entry: Entry, state: State) -> Entry:
+        name, expected = _place_of(entry)
+        async with self._key_lock(entry.key.digest):
+            try:
+                fresh = await self._overwrite(name, expected, state)
+            except StoreError:
+                return await self._unsaved(name, expected, replace(entry, state=state))
+            if fresh is None:
+                return replace(entry, state=state)
+            changed = replace(entry, state=fresh)
+            self._tell(name, changed)
+        return changed
+
+    async def _unsaved(self, name: Name, expected: FileId, changed: Entry) -> Entry:
+        """Have a tier in front remember what the disk refused, at least until the restart."""
+        head = await self._run(lambda: self._head(name))
+        if head is not None and head[0] == expected:
+            self._tell(name, changed)
+        return changed
+
+    async def _overwrite(self, name: Name, expected: FileId, state: State) -> State | None:
+        done = await self._write(
+            "updating a page", lambda: overwrite_state(self._layout.page(name), expected, state)
+        )
+        if done is None:
+            return None
+        fresh, stamp = done
+        self._verified.mark(name, stamp)
+        self.catalog.record(freshened(name, fresh, stamp))
+        return fresh
+
+    async def rewrite(self, entry: Entry, meta: Meta, state: State) -> Entry:
+        """Replace the file by one with the same bodies, unless it is another one by now."""
+        meta = msgspec.structs.replace(meta, bodies=entry.meta.bodies)
+        return await self._carried(self._rewrite_now(entry, replace(entry, meta=meta, state=state)))
+
+    async def _rewrite_now(self, entry: Entry, changed: Entry) -> Entry:
+        name, expected = _place_of(entry)
+        reservation = Reservation(self._space)
+        try:
+            await self.catalog.settle()
+            await reservation.grow(_left_to_write(_bodies_bytes(entry.meta), changed.meta, entry.variant, ()))
+            async with self._key_lock(entry.key.digest):
+                placed = await self._write(
+                    "rewriting a page",
+                    lambda: self._shelf.replace(name, expected, changed.meta, changed.state, self._now()),
+                )
+                if placed is not None:
+                    changed = replace(changed, bodies=_same_bodies(entry, placed))
+                    self._note_placed(changed, placed)
+        except StoreError:
+            async with self._key_lock(entry.key.digest):
+                return await self._unsaved(name, expected, changed)
+        finally:
+            reservation.release()
+        return changed
+
+    async def remove(self, entry: Entry) -> None:
+        """Delete the entry's file, unless it is another one by now; StoreUnavailable if the disk refuses."""
+        name, expected = _place_of(entry)
+        await self._carried(self._drop_now(name, expected))
+
+    async def drop(self, name: Name) -> None:
+        """Delete a page file by its name. StoreUnavailable when the disk refuses."""
+        await self._carried(self._drop_now(name, None))
+
+    async def _drop_now(self, name: Name, expected: FileId | None) -> None:
+        async with self._key_lock(key_part(name)):
+            self._note(await self._write("deleting a page", lambda: self._shelf.remove(name, expected)))
+
+    # --- purges ---
+
+    async def sweep(self, purge: Purge) -> int:
+        """Carry out one purge record on the entries fetched before it, durably; returns how many."""
+        await self.catalog.wait_complete()
+        swept, after = 0, ("", 0)
+        while found := await self.catalog.older(purge.selector, purge.sequence, after):
+            names = [name for name, _, _ in found]
+            for name in names:
+                swept += await self._carried(self._sweep_one(name, purge))
+            await self._write("sweeping", partial(self._shelf.settle, names))
+            after = found[-1][1:]
+        return swept
+
+    async def _sweep_one(self, name: Name, purge: Purge) -> int:
+        async with self._key_lock(key_part(name)):
+            read = await self._write("sweeping", lambda: self._head(name))
+        if read is None or read[1].sequence >= purge.sequence:
+            return 0
+        file_id, state = read
+        if purge.selector.strength is Strength.HARD:
+            await self._drop_now(name, file_id)
+        elif state.stale_at > purge.at:
+            async with self._key_lock(key_part(name)):
+                await self._overwrite(name, file_id, replace(state, stale_at=purge.at))
+                self._tell(name, None)
+                await self._write("sweeping", lambda: self._shelf.settle_page(name))
+        return 1
+
+    def _head(self, name: Name) -> tuple[FileId, State] | None:
+        try:
+            file = open_file(self._layout.page(name))
+            file_id, state = read_head(file) if file is not None else (None, None)
+        except (BadEntry, OSError):
+            return None  # whoever looks it up says so, and moves it aside
+        return None if file_id is None or state is None else (file_id, state)
+
+    def on_change(self, listener: Callable[[Name, Entry | None], None]) -> None:
+        """Have a tier in front told what lies at a name from now on; None: look again. In order, at once."""
+        self._listeners.append(listener)
+
+    def _tell(self, name: Name, entry: Entry | None) -> None:
+        for listener in self._listeners:
+            listener(name, entry)
+
+    # --- broken files, lost catalogs ---
+
+    async def _move_aside(self, broken: BrokenFile) -> None:
+        self.bad_entries += 1
+        _log.warning(
+            "a broken page file is moved aside", file=self._layout.page(broken.name), why=str(broken)
+        )
+        async with self._key_lock(key_part(broken.name)):
+            try:
+                changes, self._space.bad_bytes = await self._write(
+                    "moving a broken file aside",
+                    lambda: self._shelf.move_aside(broken, self._settings.max_size),
+                )
+            except StoreUnavailable:
+                return
+            self._note(changes)
+
+    def _fill_catalog(self) -> None:
+        if self._rescanner is None or self._rescanner.done():
+            self._rescanner = asyncio.get_running_loop().create_task(self._rescan())
+
+    async def _rescan(self) -> None:
+        """Scan the pages until the catalog has them all, however often the disk refuses meanwhile."""
+        while not self.catalog.is_complete:
+            try:
+                await self._rescan_once()
+            except (OSError, sqlite3.Error) as error:
+                self.refusals.refused(error, "filling the catalog")
+                await asyncio.sleep(_REBUILD_AFTER)
+        try:
+            await self._space.make_room()
+        except StoreUnavailable:
+            pass  # said already; the next commit tries again
+
+    async def _rescan_once(self) -> None:
+        if self.catalog.is_broken:
+            await asyncio.sleep(_REBUILD_AFTER)
+            await self.catalog.reopen(self._layout.catalog)
+        await rescan(self._layout, self.catalog, self.executor, self._move_aside)
+        if not self.catalog.is_broken:
+            self.catalog.completed()
+
+    # --- the rest ---
+
+    @property
+    def is_writable(self) -> bool:
+        """Tell whether the directory could be written when it was opened."""
+        return self._lock is not None
+
+    @property
+    def failures(self) -> int:
+        """How often the disk refused."""
+        return self.refusals.count
+
+    def stat(self) -> StoreStat:
+        """Return the store in numbers, as of the catalog's last batch."""
+        totals = self.catalog.totals
+        return StoreStat(
+            totals.entries,
+            totals.size_bytes,
+            self._settings.max_size,
+            self.catalog.is_complete,
+            self.is_writable,
+            self.bad_entries,
+            self.failures,
+            self._space.evictions,
+        )
+
+    def _key_lock(self, digest: bytes) -> asyncio.Lock:
+        lock = self._key_locks.get(digest)
+        if lock is None:
+            lock = self._key_locks[digest] = asyncio.Lock()
+        return lock
+
+    async def _carried(self, work: Coroutine[Any, Any, R]) -> R:
+        """Carry work through even when whoever asked for it is cancelled: threads cannot be stopped."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return await asyncio.shield(task)
+
+    async def _run(self, work: Callable[[], R]) -> R:
+        return await asyncio.get_running_loop().run_in_executor(self.executor, work)
+
+    async def _write(self, doing: str, work: Callable[[], R]) -> R:
+        try:
+            return await self._run(work)
+        except OSError as error:
+            raise self.refusals.refused(error, doing) from error
+
+    async def aclose(self) -> None:
+        """Finish what was begun, write the catalog, release the directory."""
+        if self._rescanner is not None:
+            self._rescanner.cancel()
+            await asyncio.gather(self._rescanner, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.catalog.close()
+        await asyncio.to_thread(self.executor.shutdown)
+        if self._lock is not None:
+            self._lock.close()
+
+
+def _left_to_write(
+    tail_bytes: int, meta: Meta, variant: Variant, encodings: Sequence[tuple[str, bytes]]
+) -> int:
+    """Return an upper estimate of what a commit still writes, its index included."""
+    lines = sum(len(name) + len(value) + 16 for name, value in meta.lines)
+    tags = sum(2 * len(tag) + 8 for tag in meta.tags)
+    index = 2 * _META_BYTES if variant.headers else 0
+    copies = sum(len(content) + 64 for _, content in encodings)
+    names = 2 * (len(meta.path) + len(meta.query or "") + len(meta.host)) + 512
+    return BODIES_OFFSET + tail_bytes + lines + tags + index + copies + names
+
+
+def _place_of(entry: Entry) -> tuple[Name, FileId]:
+    bodies = entry.bodies
+    if not isinstance(bodies, ResidentBodies | FileBodies):
+        raise TypeError("not an entry of a disk store")
+    return name_of(entry.key.digest, entry.variant), bodies.file_id
+
+
+def _bodies_bytes(meta: Meta) -> int:
+    return sum(ref.size for ref in meta.bodies)
+
+
+def _same_bodies(entry: Entry, placed: Placed) -> ResidentBodies | FileBodies:
+    """Keep bodies that are in memory; they are the new file's too."""
+    if isinstance(entry.bodies, ResidentBodies):
+        return ResidentBodies(entry.bodies.parts, placed.page.bodies.file_id)
+    return placed.page.bodies

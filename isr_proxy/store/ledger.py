@@ -1,0 +1,416 @@
+"""The catalog's SQLite file: rows, queries, totals.
+
+Knows SQL. Must not know asyncio or page files. One thread at a time uses a Ledger. Everything in it can
+be rebuilt from the pages; it is never asked what may be served.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from isr_proxy.core.purges import Scope, Selector
+from isr_proxy.store.layout import Name
+
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS pages (
+    id INTEGER PRIMARY KEY, name BLOB NOT NULL UNIQUE,
+    scheme TEXT NOT NULL, host TEXT NOT NULL, path TEXT NOT NULL, query TEXT,
+    variant TEXT NOT NULL, encodings TEXT NOT NULL, status INTEGER NOT NULL,
+    size_bytes INTEGER NOT NULL, body_bytes INTEGER NOT NULL,
+    inode INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
+    sequence INTEGER NOT NULL, generated_at REAL NOT NULL, fetched_at REAL NOT NULL, stale_at REAL NOT NULL,
+    failures INTEGER NOT NULL, last_error TEXT NOT NULL, retry_at REAL NOT NULL, served_at REAL NOT NULL);
+CREATE INDEX IF NOT EXISTS pages_path ON pages (path);
+CREATE INDEX IF NOT EXISTS pages_host ON pages (host);
+CREATE INDEX IF NOT EXISTS pages_served ON pages (served_at) WHERE status > 0;
+CREATE TABLE IF NOT EXISTS tags (page_id INTEGER NOT NULL, tag TEXT NOT NULL, PRIMARY KEY (tag, page_id))
+    WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS tags_page ON tags (page_id);
+CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+"""
+SCHEMA_VERSION: Final = 1
+INDEX_STATUS: Final = 0  # of the row of a VaryIndex: it takes space, but is no entry
+COMPLETE: Final = "complete"
+PARTIAL: Final = "partial"
+BROKEN: Final = ".broken"  # what a broken file is renamed to
+_IN_USE: Final = ""
+_VICTIMS_AT_ONCE: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One page file, as listed. `variant` and `encodings` are for people; sizes on disk are allocated."""
+
+    name: Name
+    scheme: str
+    host: str
+    path: str
+    query: str | None
+    variant: str
+    encodings: str
+    status: int
+    size_bytes: int
+    body_bytes: int
+    inode: int
+    mtime_ns: int
+    sequence: int
+    generated_at: float
+    fetched_at: float
+    stale_at: float
+    failures: int
+    last_error: str
+    retry_at: float
+    served_at: float
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Freshened:
+    """What an update in place changed of a row."""
+
+    name: Name
+    mtime_ns: int
+    sequence: int
+    fetched_at: float
+    stale_at: float
+    failures: int
+    last_error: str
+    retry_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """A file is gone."""
+
+    name: Name
+
+
+Change = Row | Freshened | Forgotten
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Of all page files: allocated bytes, and entries (without indexes)."""
+
+    size_bytes: int = 0
+    entries: int = 0
+
+
+_COLUMNS: Final = (
+    "name, scheme, host, path, query, variant, encodings, status, size_bytes, body_bytes, inode, mtime_ns,"
+    " sequence, generated_at, fetched_at, stale_at, failures, last_error, retry_at, served_at"
+)
+_UPSERT: Final = (
+    f"INSERT INTO pages ({_COLUMNS}) VALUES ({', '.join('?' * 20)}) ON CONFLICT (name) DO UPDATE SET "
+    + ", ".join(
+        f"{column} = excluded.{column}" for column in _COLUMNS.split(", ")[1:-1]
+    )  # a page made anew was not served by that: served_at stays
+    + " RETURNING id"
+)
+
+
+class Ledger:
+    """One open catalog file."""
+
+    def __init__(self, database: sqlite3.Connection, path: str) -> None:
+        self._database = database
+        self.path = path
+        self.totals = Totals(self._about("size_bytes", 0), self._about("entries", 0))
+
+    @classmethod
+    def open(cls, path: str) -> Ledger:
+        """Open or create; sqlite3.Error when that cannot be, or it is of another version."""
+        database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=1.0)
+        try:
+            return cls._prepared(database, path)
+        except BaseException:
+            database.close()
+            raise
+
+    @classmethod
+    def _prepared(cls, database: sqlite3.Connection, path: str) -> Ledger:
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = OFF")  # derived: a crash of the host rebuilds it
+        database.execute("PRAGMA temp_store = MEMORY")
+        database.execute("PRAGMA cache_size = -4096")
+        version = database.execute("PRAGMA user_version").fetchone()[0]
+        if version not in (0, SCHEMA_VERSION):
+            raise sqlite3.DatabaseError(f"catalog version {version}")
+        database.executescript(_SCHEMA)
+        database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        return cls(database, path)
+
+    def _about(self, name: str, default: Any) -> Any:
+        row = self._database.execute("SELECT value FROM about WHERE name = ?", (name,)).fetchone()
+        return default if row is None else row[0]
+
+    def _say(self, name: str, value: object) -> None:
+        self._database.execute("INSERT OR REPLACE INTO about VALUES (?, ?)", (name, value))
+
+    # --- whether it can be believed ---
+
+    def is_believable(self) -> bool:
+        """Tell whether every page had its row when this was closed.
+
+        Raises sqlite3.DatabaseError when it was not closed before the host went down: what was not
+        synced then may be missing anywhere in the file.
+        """
+        closed = self._about("closed", _IN_USE)
+        if closed == _IN_USE and self._about("boot", "") != boot():
+            raise sqlite3.DatabaseError("not closed before the host restarted")
+        return bool(closed == COMPLETE)
+
+    def opened(self) -> None:
+        """Say durably that from now on the file may lag behind the pages."""
+        self._database.execute("PRAGMA synchronous = FULL")
+        self._say("closed", _IN_USE)
+        self._say("boot", boot())
+        self.checkpoint()
+        self._database.execute("PRAGMA synchronous = OFF")
+
+    def checkpoint(self) -> None:
+        """Move the write-ahead log into the file and empty it."""
+        self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def close(self, closed: str) -> None:
+        """Close it as COMPLETE or PARTIAL, which is found at the next start."""
+        try:
+            self._database.execute("PRAGMA synchronous = FULL")
+            self._say("closed", closed)
+            self.checkpoint()
+        finally:
+            self._database.close()
+
+    def abandon(self) -> None:
+        """Close it as it is."""
+        self._database.close()
+
+    def file_bytes(self) -> int:
+        """Return what the catalog takes on disk."""
+        return sum(_allocated_now(self.path + suffix) for suffix in ("", "-wal", "-shm", BROKEN))
+
+    def wal_bytes(self) -> int:
+        return _allocated_now(self.path + "-wal")
+
+    # --- writing ---
+
+    def apply(self, changes: Iterable[Change], served: Iterable[tuple[Name, float]]) -> None:
+        """Apply changes in order, then the notes of serving, in one transaction."""
+        before = self.totals
+        self._database.execute("BEGIN IMMEDIATE")
+        try:
+            for change in changes:
+                self._apply_one(change)
+            self._database.executemany(
+                "UPDATE pages SET served_at = max(served_at, ?2) WHERE name = ?1", served
+            )
+            self._say("size_bytes", self.totals.size_bytes)
+            self._say("entries", self.totals.entries)
+            self._database.execute("COMMIT")
+        except BaseException:
+            self.totals = before
+            if self._database.in_transaction:
+                self._database.execute("ROLLBACK")
+            raise
+
+    def _apply_one(self, change: Change) -> None:
+        match change:
+            case Row():
+                self._put(change)
+            case Freshened():
+                self._freshen(change)
+            case Forgotten():
+                self._take_out(change.name)
+
+    def _put(self, row: Row) -> None:
+        old = self._find(row.name)
+        values = [getattr(row, column) for column in _COLUMNS.split(", ")]
+        (page_id,) = self._database.execute(_UPSERT, values).fetchone()
+        if old is not None:
+            self._count(-old[1], -(old[2] > INDEX_STATUS))
+            self._database.execute("DELETE FROM tags WHERE page_id = ?", (page_id,))
+        self._database.executemany(
+            "INSERT OR IGNORE INTO tags VALUES (?, ?)", [(page_id, tag) for tag in row.tags]
+        )
+        self._count(row.size_bytes, row.status > INDEX_STATUS)
+
+    def _freshen(self, change: Freshened) -> None:
+        self._database.execute(
+            "UPDATE pages SET mtime_ns = ?2, sequence = ?3, fetched_at = ?4, stale_at = ?5, failures = ?6,"
+            " last_error = ?7, retry_at = ?8 WHERE name = ?1",
+            (
+                change.name,
+                change.mtime_ns,
+                change.sequence,
+                change.fetched_at,
+                change.stale_at,
+                change.failures,
+                change.last_error,
+                change.retry_at,
+            ),
+        )
+
+    def _take_out(self, name: Name) -> None:
+        old = self._find(name)
+        if old is not None:
+            self._database.execute("DELETE FROM tags WHERE page_id = ?", (old[0],))
+            self._database.execute("DELETE FROM pages WHERE id = ?", (old[0],))
+            self._count(-old[1], -(old[2] > INDEX_STATUS))
+
+    def _find(self, name: Name) -> tuple[int, int, int] | None:
+        found: tuple[int, int, int] | None = self._database.execute(
+            "SELECT id, size_bytes, status FROM pages WHERE name = ?", (name,)
+        ).fetchone()
+        return found
+
+    def _count(self, size_bytes: int, entries: int) -> None:
+        self.totals = Totals(self.totals.size_bytes + size_bytes, self.totals.entries + entries)
+
+    # --- reading ---
+
+    def victims(self, wanted_bytes: int) -> list[tuple[Name, int]]:
+        """Return the least recently served entries that together take `wanted_bytes`, with their sizes."""
+        cursor = self._database.execute(
+            "SELECT name, size_bytes FROM pages WHERE status > 0 ORDER BY served_at LIMIT ?",
+            (_VICTIMS_AT_ONCE,),
+        )
+        found: list[tuple[Name, int]] = []
+        for name, size in cursor:
+            if wanted_bytes <= 0:
+                break
+            found.append((name, size))
+            wanted_bytes -= size
+        return found
+
+    def shard(self, first: int) -> dict[Name, tuple[int, int]]:
+        """Return inode and mtime_ns of every row whose name begins with this byte."""
+        low, high = bytes([first]), bytes([first + 1]) if first < 255 else b"\xff" * 64
+        rows = self._database.execute(
+            "SELECT name, inode, mtime_ns FROM pages WHERE name >= ? AND name < ?", (low, high)
+        )
+        return {name: (inode, mtime_ns) for name, inode, mtime_ns in rows}
+
+    def matched(self, selectors: Sequence[Selector]) -> int:
+        """Count the distinct entries that any of these selectors names."""
+        if any(selector.scope is Scope.ALL for selector in selectors):
+            return self.totals.entries
+        if len(selectors) == 1:
+            where, values = _condition(selectors[0])
+            sql = f"SELECT count(*) FROM pages WHERE status > 0 AND {where}"
+            return int(self._database.execute(sql, values).fetchone()[0])
+        return self._matched_together(selectors)
+
+    def _matched_together(self, selectors: Sequence[Selector]) -> int:
+        self._database.execute("CREATE TEMP TABLE IF NOT EXISTS hits (id INTEGER PRIMARY KEY)")
+        for selector in selectors:
+            where, values = _condition(selector)
+            sql = f"INSERT OR IGNORE INTO hits SELECT id FROM pages WHERE status > 0 AND {where}"
+            self._database.execute(sql, values)
+        count = int(self._database.execute("SELECT count(*) FROM hits").fetchone()[0])
+        self._database.execute("DELETE FROM hits")
+        return count
+
+    def older(
+        self, selector: Selector, sequence: int, after: tuple[str, int], limit: int
+    ) -> list[tuple[Name, str, int]]:
+        """Return name, path and id of entries named by a selector whose fetch began before `sequence`.
+
+        They come in the order (path, id) after the last one; a limited number at once.
+        """
+        where, values = _condition(selector)
+        order, position = _order(selector)
+        sql = (
+            f"SELECT name, path, id FROM pages WHERE {where} AND status > 0 AND sequence < ?"
+            f" AND {position} ORDER BY {order} LIMIT ?"
+        )
+        resume = after if order == "path, id" else after[1:]
+        return list(self._database.execute(sql, (*values, sequence, *resume, limit)))
+
+    def listing(
+        self, prefix: str, tag: str | None, after: tuple[str, int], limit: int
+    ) -> list[tuple[Row, int]]:
+        """Return entries whose path begins with `prefix`, in the order (path, id), with their ids."""
+        where, values = _condition(Selector(Scope.PREFIX, prefix))
+        if tag is not None:
+            where += " AND id IN (SELECT page_id FROM tags WHERE tag = ?)"
+            values = (*values, tag)
+        sql = (
+            f"SELECT id, {_COLUMNS} FROM pages WHERE {where} AND status > 0"
+            " AND (path, id) > (?, ?) ORDER BY path, id LIMIT ?"
+        )
+        return [
+            self._row(found) for found in self._database.execute(sql, (*values, *after, limit)).fetchall()
+        ]
+
+    def at(self, path: str, query: str | None, host: str | None) -> list[Row]:
+        """Return every entry of one URL: all its variants and dimensions."""
+        found = self._database.execute(
+            f"SELECT id, {_COLUMNS} FROM pages WHERE path = ?1 AND query IS ?2 AND status > 0"
+            " AND (?3 IS NULL OR host = ?3) ORDER BY id LIMIT 1000",
+            (path, query, host),
+        ).fetchall()
+        return [self._row(values)[0] for values in found]
+
+    def _row(self, found: tuple[Any, ...]) -> tuple[Row, int]:
+        rows = self._database.execute("SELECT tag FROM tags WHERE page_id = ? ORDER BY tag", found[:1])
+        named: dict[str, Any] = dict(zip(_COLUMNS.split(", "), found[1:], strict=True))
+        return Row(tags=tuple(tag for (tag,) in rows), **named), found[0]
+
+
+def _condition(selector: Selector) -> tuple[str, tuple[object, ...]]:
+    """Return the WHERE clause of a selector; each begins with an indexed column."""
+    where, values = _scope_condition(selector)
+    if selector.host is not None and selector.scope in (Scope.PATH, Scope.TARGET, Scope.PREFIX):
+        return f"{where} AND +host = ?", (*values, selector.host)
+    return where, values
+
+
+def _scope_condition(selector: Selector) -> tuple[str, tuple[object, ...]]:
+    value = selector.value
+    match selector.scope:
+        case Scope.ALL:
+            return "1", ()
+        case Scope.HOST:
+            return "host = ?", (value,)
+        case Scope.PATH:
+            return "path = ?", (value,)
+        case Scope.TARGET:
+            path, question, query = value.partition("?")
+            return "path = ? AND query IS ?", (path, query if question else None)
+        case Scope.PREFIX:
+            if not value:
+                return "1", ()
+            return "path >= ? AND path < ?", (value, value[:-1] + chr(ord(value[-1]) + 1))
+        case Scope.TAG:
+            return "id IN (SELECT page_id FROM tags WHERE tag = ?)", (value,)
+
+
+def _order(selector: Selector) -> tuple[str, str]:
+    """Return the order in which the selector's index gives its rows, and how to go on in it."""
+    if selector.scope in (Scope.PATH, Scope.TARGET, Scope.PREFIX):
+        return "path, id", "(path, id) > (?, ?)"
+    return "id", "id > ?"
+
+
+def _allocated_now(path: str) -> int:
+    try:
+        return os.stat(path).st_blocks * 512
+    except OSError:
+        return 0
+
+
+def boot() -> str:
+    """Return what changes when the host restarts: after that, an unsynced catalog proves nothing."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            return file.read().strip()
+    except OSError:
+        return "unknown"
+
+
+FOREVER_SERVED: Final = math.inf  # of an index: never a victim by itself

@@ -1,0 +1,194 @@
+"""The catalog: listing, counting, sweeping, and coming back after it was lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from isr_proxy.core.purges import Purge, Scope, Selector, Strength
+from isr_proxy.core.settings import StoreSettings
+from isr_proxy.store.base import Entry
+from isr_proxy.store.disk import DiskStore
+from tests.store.conftest import NOTHING, Clock, key, language, put, read
+
+
+async def _site(store: DiskStore) -> None:
+    await put(store, key("/"), b"x", tags=("home",), sequence=1)
+    await put(store, key("/blog/a"), b"x", tags=("blog", "a"), sequence=1)
+    await put(store, key("/blog/a", query="p=2"), b"x", tags=("blog",), sequence=5)
+    await put(store, key("/blog/b", host="other.test"), b"x", tags=("blog",), sequence=1)
+    for value in ("de", "en"):
+        await put(store, key("/v"), b"x", variant=language(value)[1], sequence=1)
+
+
+@pytest.mark.parametrize(
+    ("selector", "count"),
+    [
+        (Selector(Scope.ALL), 6),
+        (Selector(Scope.HOST, "other.test"), 1),
+        (Selector(Scope.PATH, "/blog/a"), 2),
+        (Selector(Scope.PATH, "/blog/a", "other.test"), 0),
+        (Selector(Scope.TARGET, "/blog/a?p=2"), 1),
+        (Selector(Scope.TARGET, "/blog/a"), 1),
+        (Selector(Scope.PREFIX, "/blog/"), 3),
+        (Selector(Scope.PREFIX, "/blog/", "site.test"), 2),
+        (Selector(Scope.TAG, "blog"), 3),
+        (Selector(Scope.PATH, "/v"), 2),
+        (Selector(Scope.TAG, "nothing"), 0),
+    ],
+)
+async def test_matched_counts_what_a_purge_hits(store: DiskStore, selector: Selector, count: int) -> None:
+    await _site(store)
+    assert await store.catalog.matched([selector]) == count
+
+
+async def test_entries_hit_twice_count_once(store: DiskStore) -> None:
+    await _site(store)
+    selectors = [Selector(Scope.TAG, "blog"), Selector(Scope.PREFIX, "/blog/"), Selector(Scope.TAG, "home")]
+    assert await store.catalog.matched(selectors) == 4
+    assert await store.catalog.matched([*selectors, Selector(Scope.ALL)]) == 6
+
+
+async def test_listing_goes_on_where_it_stopped(store: DiskStore) -> None:
+    await _site(store)
+    paths, cursor = [], None
+    while True:
+        listing = await store.catalog.listing(cursor=cursor, limit=4)
+        paths += [row.path for row in listing.rows]
+        cursor = listing.cursor
+        if cursor is None:
+            break
+    assert paths == ["/", "/blog/a", "/blog/a", "/blog/b", "/v", "/v"]
+
+
+async def test_listing_by_prefix_and_tag(store: DiskStore) -> None:
+    await _site(store)
+    listing = await store.catalog.listing(prefix="/blog", tag="a")
+    assert [(row.path, row.tags) for row in listing.rows] == [("/blog/a", ("a", "blog"))]
+    assert [row.variant for row in await store.catalog.at("/v", None)] == [
+        "accept-language=de",
+        "accept-language=en",
+    ]
+
+
+async def test_a_cursor_that_is_not_ours(store: DiskStore) -> None:
+    with pytest.raises(ValueError, match="cursor"):
+        await store.catalog.listing(cursor="nonsense")
+
+
+async def test_law_2_a_sweep_deletes_what_was_fetched_before(store: DiskStore) -> None:
+    await _site(store)
+    assert await store.sweep(Purge(3, 50.0, Selector(Scope.TAG, "blog"))) == 2
+    assert await read(store, key("/blog/a")) is None
+    assert await read(store, key("/blog/a", query="p=2")) == b"x"
+    assert await store.catalog.matched([Selector(Scope.ALL)]) == 4
+
+
+async def test_law_2_a_sweep_of_everything_takes_many_batches(store: DiskStore) -> None:
+    for number in range(250):
+        await put(store, key(f"/{number}"), b"x")
+    assert await store.sweep(Purge(9, 1.0, Selector(Scope.PREFIX, "/"))) == 250
+    assert (store.stat().entries, await store.catalog.matched([Selector(Scope.ALL)])) == (0, 0)
+
+
+async def test_law_7_a_soft_sweep_writes_when_it_went_stale(store: DiskStore) -> None:
+    await _site(store)
+    soft = Selector(Scope.TAG, "blog", strength=Strength.SOFT)
+    assert await store.sweep(Purge(3, 50.0, soft)) == 2
+    assert await store.sweep(Purge(4, 70.0, soft)) == 2
+    found = await store.lookup(key("/blog/a"), NOTHING)
+    assert isinstance(found, Entry)
+    assert found.state.stale_at == 50.0
+
+
+async def _reopened(settings: StoreSettings, clock: Clock) -> DiskStore:
+    store = DiskStore.open(settings, now=clock)
+    await store.catalog.wait_complete()
+    return store
+
+
+async def _filled(settings: StoreSettings, clock: Clock) -> Path:
+    store = DiskStore.open(settings, now=clock)
+    await _site(store)
+    await store.aclose()
+    return Path(settings.path, "catalog.sqlite")
+
+
+@pytest.mark.parametrize("damage", ["gone", "garbage", "half", "middle"])
+async def test_law_7_a_lost_catalog_is_rebuilt(settings: StoreSettings, clock: Clock, damage: str) -> None:
+    _lose(await _filled(settings, clock), damage)
+    store = await _reopened(settings, clock)
+    await store.catalog.flush()
+    if damage != "middle":
+        assert await store.catalog.matched([Selector(Scope.TAG, "blog")]) == 3
+        assert (store.stat().entries, store.stat().size_bytes) == (6, 7 * 4096)
+    assert await read(store, key("/")) == b"x"
+    await store.aclose()
+
+
+def _lose(path: Path, damage: str) -> None:
+    raw = path.read_bytes()
+    match damage:
+        case "gone":
+            path.unlink()
+        case "garbage":
+            path.write_bytes(b"this was never SQLite" * 1000)
+        case "half":
+            path.write_bytes(raw[: len(raw) // 2])
+        case _:
+            path.write_bytes(raw[:8192] + b"\xff" * 8192 + raw[16384:])
+
+
+async def test_requests_do_not_wait_for_the_rebuilding(settings: StoreSettings, clock: Clock) -> None:
+    (await _filled(settings, clock)).unlink()
+    store = DiskStore.open(settings, now=clock)
+    assert await read(store, key("/")) == b"x"
+    await put(store, key("/new"), b"new")
+    assert not store.catalog.is_complete
+    await store.catalog.wait_complete()
+    await store.catalog.flush()
+    assert store.stat().entries == 7
+    await store.aclose()
+
+
+async def test_law_8_what_a_killed_process_did_not_record_is_found(
+    settings: StoreSettings, clock: Clock
+) -> None:
+    path = await _filled(settings, clock)
+    before = path.read_bytes()
+    store = DiskStore.open(settings, now=clock)
+    opened = path.read_bytes()
+    await put(store, key("/later"), b"x" * 9000, tags=("blog",))
+    await store.remove(await put(store, key("/"), b"x"))
+    await store.aclose()
+    assert before != opened
+    path.write_bytes(opened)  # as kill -9 before the first batch would have left it
+    store = await _reopened(settings, clock)
+    await store.catalog.flush()
+    assert (store.stat().entries, await store.catalog.matched([Selector(Scope.TAG, "blog")])) == (6, 4)
+    await store.aclose()
+
+
+async def test_serving_is_noted_once_a_minute(store: DiskStore, clock: Clock) -> None:
+    await put(store, key(), b"x")
+    for _ in range(3):
+        clock.now += 25
+        store.peek(key(), NOTHING)
+    (row,) = (await store.catalog.listing()).rows
+    assert row.served_at == 1_000_025.0
+
+
+async def test_law_7_pages_are_stored_while_the_catalog_cannot_be(
+    settings: StoreSettings, clock: Clock
+) -> None:
+    Path(settings.path, "catalog.sqlite").mkdir(parents=True)  # noqa: ASYNC240
+    store = DiskStore.open(settings, now=clock)
+    await put(store, key(), b"x")
+    assert (store.catalog.is_complete, store.failures) == (False, 1)
+    await store.aclose()
+    Path(settings.path, "catalog.sqlite").rmdir()  # noqa: ASYNC240
+    store = await _reopened(settings, clock)
+    await store.catalog.flush()
+    assert (await read(store, key()), store.stat().entries) == (b"x", 1)
+    await store.aclose()

@@ -1,0 +1,99 @@
+"""Every private thing of aiohttp that the front relies on: an upgrade that moves one fails here."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from aiohttp import http_parser
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
+from aiohttp.streams import EMPTY_PAYLOAD
+
+from isr_proxy.serve.front import require_c_parser
+
+REQUEST = b"GET /%s HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+async def _parser() -> Any:
+    loop = asyncio.get_running_loop()
+    parser: Any = http_parser.HttpRequestParser
+    return parser(
+        BaseProtocol(loop),
+        loop,
+        2**16,
+        max_line_size=100,
+        max_field_size=100,
+        max_headers=3,
+        auto_decompress=False,
+        max_msg_queue_size=1,
+    )
+
+
+def test_the_c_parser_is_there() -> None:
+    require_c_parser()
+    assert http_parser.HttpRequestParser.__module__ == "aiohttp._http_parser"
+
+
+async def test_one_message_at_a_time() -> None:
+    parser = await _parser()
+    messages, _, _ = parser.feed_data(REQUEST % b"1" + REQUEST % b"2")
+    assert [message.path for message, _ in messages] == ["/1"]
+    parser.message_consumed()
+    messages, _, _ = parser.feed_data(b"")
+    assert [message.path for message, _ in messages] == ["/2"]
+
+
+async def test_a_message_without_a_body_has_the_empty_payload() -> None:
+    (message, payload), *_ = (await _parser()).feed_data(REQUEST % b"1")[0]
+    assert payload is EMPTY_PAYLOAD
+    assert payload.is_eof()
+    assert (message.method, message.raw_headers, message.should_close) == ("GET", ((b"Host", b"a"),), False)
+
+
+async def test_what_follows_an_upgrade_request_comes_back_raw() -> None:
+    parser = await _parser()
+    asked = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
+    messages, _, _ = parser.feed_data(asked + b"\x81\x00")
+    assert messages[0][0].upgrade
+    parser.message_consumed()
+    _, is_upgraded, tail = parser.feed_data(b"")
+    assert (is_upgraded, tail) == (True, b"\x81\x00")
+
+
+@pytest.mark.parametrize(
+    ("raw", "error"),
+    [
+        (b"GET /" + b"x" * 200 + b" HTTP/1.1\r\n\r\n", LineTooLong),
+        (b"GET / HTTP/1.1\r\nHost: a\r\na: 1\r\nb: 2\r\nc: 3\r\n\r\n", BadHttpMessage),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", BadHttpMessage),
+        (b"GET / HTTP/1.1\r\n\r\n", BadHttpMessage),
+        (
+            b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+            BadHttpMessage,
+        ),
+        (b"GET / HTTP/1.1\r\nHost : a\r\n\r\n", BadHttpMessage),
+        (b"GET / HTTP/1.1\r\nHost: a\r\n b: c\r\n\r\n", BadHttpMessage),
+    ],
+)
+async def test_what_the_parser_refuses(raw: bytes, error: type[Exception]) -> None:
+    parser = await _parser()
+    with pytest.raises(error):
+        parser.feed_data(raw)
+
+
+async def test_flow_control_of_the_base_protocol() -> None:
+    protocol = BaseProtocol(asyncio.get_running_loop())
+    for name in (
+        "_paused",
+        "_upgraded",
+        "_drain_helper",
+        "_pause_transport_reading",
+        "_resume_transport_reading",
+    ):
+        assert hasattr(protocol, name)
+    protocol.pause_writing()
+    assert protocol._paused
+    protocol.resume_writing()
+    assert not protocol._paused
