@@ -23,7 +23,7 @@ from isr_proxy.run import logs
 from isr_proxy.serve import access_log
 from isr_proxy.serve.families import Durations
 from isr_proxy.serve.observe import Observation, Readings
-from isr_proxy.serve.outcome import Outcome, Regenerated
+from isr_proxy.serve.outcome import Outcome, Purged, Regenerated
 from isr_proxy.serve.plain_text import bounded, printable
 
 NOW = 1_700_000_000.25
@@ -141,7 +141,7 @@ def test_regenerations_are_counted_by_outcome() -> None:
 def test_origin_errors_and_purges_are_counted() -> None:
     observation = Observation(QUIET)
     observation.origin_failed(Reason.REFUSED)
-    observation.purged(Strength.SOFT)
+    observation.purged(Purged(1, 0, Strength.SOFT))
     assert sample(observation, "origin_errors_total", reason="refused") == 1
     assert sample(observation, "purges_total", strength="soft") == 1
     assert sample(observation, "purges_total", strength="hard") == 0

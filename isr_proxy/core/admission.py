@@ -77,6 +77,7 @@ class Asked:
     answered_at: float
     has_stored: bool = False  # a good page is stored that this answer would replace
     is_conditional: bool = False
+    varies_on: tuple[str, ...] = ()  # what other answers for this key are known to vary on
     stored_fields: Fields = _NO_FIELDS  # of the page that is validated: a 304 leaves out what has not changed
 
 
@@ -150,6 +151,8 @@ def _refusal(asked: Asked, head: Head, route: Route) -> Reason | None:
     control, _ = effective_directives(head.fields)
     if head.status == 206 or b"content-range" in head.fields:
         return Reason.PARTIAL
+    if (head.fields.first(b"content-type") or "").lower().startswith("text/event-stream"):
+        return Reason.EVENT_STREAM
     for reason in (
         _veto(control, head, route),
         _vary_refusal(asked, head, route),
@@ -232,7 +235,14 @@ def _is_worth_keeping(said: OriginTimes, head: Head) -> bool:
 
 
 def _variant(head: Head, asked: Asked, route: Route) -> Variant:
+    """Return the variant an answer is stored under.
+
+    A request that had one of the key's varying headers gets an answer for such requests, though the answer
+    has no Vary (Next.js redirects so): it must not be shown to those who sent none.
+    """
     names = _varying(tokens(head.fields.get(b"vary")), route)
+    if any(name.encode("latin-1") in asked.fields for name in asked.varies_on):
+        names += _varying(asked.varies_on, route)
     return variant_of(names, asked.fields) if names else PLAIN
 
 

@@ -103,7 +103,7 @@ class PurgeIndex:
             mark.hard = max(mark.hard, purge.sequence)
         elif purge.sequence > mark.soft:
             mark.soft, mark.soft_at = purge.sequence, purge.at
-        if selector.scope is Scope.TAG:
+        if selector.scope is Scope.TAG and selector.strength is Strength.HARD:
             self._youngest_tag = max(self._youngest_tag, purge.sequence)
 
     def _mark_for(self, selector: Selector) -> _Mark:

@@ -52,6 +52,7 @@ class Reason(Enum):
     NO_FRESHNESS = "no-freshness"  # nothing says how long it may be kept
     STATUS = "status"  # not a status that may be kept
     PARTIAL = "partial"  # 206
+    EVENT_STREAM = "event-stream"  # server-sent events have no end to wait for
     TOO_MANY_VARIANTS = "too-many-variants"
     STORE_FAILED = "store-failed"  # the disk refused
 
@@ -77,6 +78,7 @@ class Reason(Enum):
     GUARD_FORBIDS = "guard-forbids"
     GUARD_TYPE = "guard-content-type"
     BUSY = "origin-busy"  # max_connections are in use and none came free in time
+    VISITOR_GONE = "visitor-gone"  # he hung up before he was answered
     SUPERSEDED = "superseded"  # purged while it was fetched
     INTERNAL = "internal-error"
 

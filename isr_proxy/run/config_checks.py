@@ -12,6 +12,7 @@ from typing import Final
 
 from isr_proxy.core.routes import compile_pattern
 from isr_proxy.core.settings import (
+    MIB,
     Address,
     AdminSettings,
     RevalidateMode,
@@ -25,6 +26,7 @@ from isr_proxy.run.config_model import Config, RouteBlock
 from isr_proxy.run.config_scalars import is_loopback
 from isr_proxy.run.config_tree import Document, Path
 
+_SMALLEST_STORE: Final = 4 * MIB
 _TAG_CAPTURE: Final = re.compile(r"\{([^{}]*)\}")
 _CAPTURE_NAME: Final = re.compile(r"\?P<\w+>")
 
@@ -84,6 +86,10 @@ def _check_admin(admin: AdminSettings, document: Document) -> None:
 
 
 def _check_store(settings: Settings, document: Document) -> None:
+    if settings.store.max_size < _SMALLEST_STORE:
+        message = "too small for the directories and the catalog themselves; allowed: 4MiB or more"
+        _refuse(document, ("store", "max_size"), message)
+        return
     if settings.store.max_entry > settings.store.max_size:
         given: Path = ("store", "max_entry")
         path = given if document.has(given) else ("store", "max_size")

@@ -28,7 +28,7 @@ from isr_proxy.serve.front import Front
 from isr_proxy.serve.observe import Observation, Readings
 from isr_proxy.serve.operations import Operations
 from isr_proxy.serve.purge_method import PurgeMethod
-from isr_proxy.serve.tally import Tally
+from isr_proxy.serve.watchers import Watchers
 from isr_proxy.store.disk import DiskStore
 from isr_proxy.store.memory import MemoryTier
 
@@ -57,17 +57,12 @@ class Worker:
         self.purges = purges
         self.observation = Observation(settings.log)
         self.client = self._new_client(settings)
-        tally = Tally(self.observation)
-        self.engine = Engine(settings, self.store, purges, self.client, tally, now)
-        self.operations = Operations(self.engine, disk, purges, self.client, tally, now)
+        watchers = Watchers(self.observation)
+        self.engine = Engine(settings, self.store, purges, self.client, watchers, now)
+        self.operations = Operations(self.engine, disk, purges, self.client, watchers, now)
         self.engine.purge_method = PurgeMethod(self.operations, self._purge_token)
         self.front = Front(self.engine.handle)
-        self._admin = web.AppRunner(
-            application(
-                Wiring(self.operations, self.observation.render, self._reload_problems, self._is_ready)
-            ),
-            access_log=None,
-        )
+        self._admin = web.AppRunner(application(self._wiring()), access_log=None)
         self.observation.watch(self._readings)
         self._load = load
         self._servers: list[asyncio.Server] = []
@@ -112,7 +107,8 @@ class Worker:
         self.front.default_host = urlsplit(settings.origin.urls[0]).netloc or "localhost"
 
     def _wiring(self) -> Wiring:
-        return Wiring(self.operations, self.observation.render, self._reload_problems, self._is_ready)
+        seen = self.observation
+        return Wiring(self.operations, seen.render, seen.snapshot, self._reload_problems, self._is_ready)
 
     def _purge_token(self) -> str | None:
         """Return what a PURGE on the main port must bring; None: it is not allowed there."""

@@ -38,10 +38,11 @@ from isr_proxy.serve.admin_models import (
     StatusReply,
 )
 from isr_proxy.serve.inventory import Condition
+from isr_proxy.serve.observe import Snapshot
 from isr_proxy.serve.openapi import Call, document
 from isr_proxy.serve.operations import NothingSelected, Operations
 from isr_proxy.serve.purge_method import carry_out
-from isr_proxy.serve.tally import Event
+from isr_proxy.serve.watchers import Event
 
 MAX_BODY_BYTES: Final = 1024 * 1024
 _LIMIT_DEFAULT: Final = 100
@@ -117,6 +118,7 @@ class Wiring:
 
     operations: Operations
     render_metrics: Callable[[], bytes]
+    snapshot: Callable[[], Snapshot]
     reload: Callable[[], Awaitable[Sequence[Problem]]]
     is_ready: Callable[[], bool]
 
@@ -199,7 +201,7 @@ class Admin:
 
     async def entries(self, request: web.Request) -> web.Response:
         asked = request.query
-        state = Condition(asked["state"]) if asked.get("state") else None
+        state = _condition(asked["state"]) if asked.get("state") else None
         entries, cursor = await self._operations.inventory.entries(
             asked.get("prefix", ""), asked.get("tag"), state, _limit(asked.get("limit")), asked.get("cursor")
         )
@@ -219,17 +221,17 @@ class Admin:
         return _reply(ExplainReply(**{**asdict(explained), "steps": explained.steps}))
 
     async def status(self, request: web.Request) -> web.Response:
-        operations, tally = self._operations, self._operations.tally
+        operations, counts = self._operations, self._wiring.snapshot()
         engine = operations.engine
-        by_reason = {reason.value: count for reason, count in tally.regenerations.items()}
+        flying = RegenerationsStatus(flying=len(engine.flights), by_reason=dict(counts.regenerations))
         return _reply(
             StatusReply(
                 version=__version__,
                 uptime=operations.now() - operations.started_at,
                 workers=engine.settings.workers,
-                requests={x_cache.value: count for x_cache, count in tally.visits.items()},
-                hit_ratio=tally.hit_ratio,
-                regenerations=RegenerationsStatus(flying=len(engine.flights), by_reason=by_reason),
+                requests=dict(counts.requests),
+                hit_ratio=counts.hit_ratio,
+                regenerations=flying,
                 origins=operations.client.health,
                 store=operations.disk.stat(),
                 purge_sequence=engine.purges.index.sequence,
@@ -237,12 +239,12 @@ class Admin:
         )
 
     async def events(self, request: web.Request) -> web.StreamResponse:
-        tally = self._operations.tally
-        if not tally.has_room:
+        watchers = self._operations.watchers
+        if not watchers.has_room:
             return error_response(503, "as many watch as may")
         headers = {"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
         response = web.StreamResponse(headers=headers)
-        with tally.watching() as queue:
+        with watchers.watching() as queue:
             await response.prepare(request)
             while (text := await _next_event(queue)) is not None:
                 await response.write(text.encode())
@@ -250,7 +252,7 @@ class Admin:
 
     async def dismiss_watchers(self, _: web.Application) -> None:
         """End the event streams, which would hold up a stop."""
-        self._operations.tally.dismiss()
+        self._operations.watchers.dismiss()
 
     async def metrics(self, request: web.Request) -> web.Response:
         headers = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
@@ -310,6 +312,14 @@ class WrongBody(ValueError):
             for each in error.errors()
         ]
         super().__init__("; ".join(self.errors))
+
+
+def _condition(text: str) -> Condition:
+    try:
+        return Condition(text)
+    except ValueError:
+        allowed = ", ".join(condition.value for condition in Condition)
+        raise ValueError(f"state: {text!r} is none of {allowed}") from None
 
 
 def _limit(text: str | None) -> int:

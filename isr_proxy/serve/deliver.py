@@ -39,6 +39,7 @@ class Delivery:
         self._observer = observer
         self._now = now
         self._started_at = now()
+        self._is_recorded = False
         self.route: Route | None = None
 
     async def entry(
@@ -100,8 +101,14 @@ class Delivery:
         head, body = error_head(status, reason, x_cache, self._now(), retry_after)
         self._whole(head, body, x_cache, reason)
 
+    def gone(self) -> None:
+        """Note that the visitor hung up; 499 is what nginx writes of it."""
+        if not self._is_recorded:
+            self.record(499, XCache.ERROR, Reason.VISITOR_GONE)
+
     def record(self, status: int, x_cache: XCache, reason: Reason, sent_bytes: int = 0) -> None:
         """Say what became of the request."""
+        self._is_recorded = True
         route = None if self.route is None else self.route.match
         seconds = self._now() - self._started_at
         self._observer.visited(

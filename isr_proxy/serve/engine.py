@@ -38,6 +38,7 @@ from isr_proxy.core.purges import Subject
 from isr_proxy.core.reason import Reason, XCache
 from isr_proxy.core.routes import Match, RouteTable
 from isr_proxy.core.settings import Settings
+from isr_proxy.errors import VisitorGone
 from isr_proxy.origin.client import Client
 from isr_proxy.serve.deliver import Delivery
 from isr_proxy.serve.exchange import Exchange
@@ -128,6 +129,13 @@ class Engine:
     async def handle(self, exchange: Exchange) -> None:
         """Answer one request; raises VisitorGone only."""
         delivery = Delivery(exchange, self._observer, self._now)
+        try:
+            await self._answer(exchange, delivery)
+        except (VisitorGone, asyncio.CancelledError):
+            delivery.gone()
+            raise
+
+    async def _answer(self, exchange: Exchange, delivery: Delivery) -> None:
         if exchange.request.method == "PURGE" and self.purge_method is not None:
             await self.purge_method.handle(exchange, delivery)
             return

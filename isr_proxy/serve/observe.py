@@ -25,7 +25,7 @@ from isr_proxy.core.reason import Reason, XCache
 from isr_proxy.core.settings import LogFormat, LogSettings
 from isr_proxy.serve.access_log import AccessLog, as_coloured_text, as_json, as_text
 from isr_proxy.serve.families import Durations, counter, gauge, histogram, plain_counter
-from isr_proxy.serve.outcome import Outcome, Regenerated
+from isr_proxy.serve.outcome import Outcome, Purged, Regenerated
 
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 NO_ROUTE: Final = "-"  # the label of requests that no route matched
@@ -161,11 +161,8 @@ class Observation:
         """Count a failure of the origin, seen by a visitor's request or by a regeneration."""
         self._origin_errors[reason] += 1
 
-    def purged(self, strength: Strength) -> None:
-        """Count a purge, however much it hit."""
-        self._purges[strength] += 1
-
-    # --- what is told of it ---
+    def purged(self, purged: Purged) -> None:
+        self._purges[purged.strength] += 1
 
     def render(self) -> bytes:
         """Return all metrics as Prometheus text, of CONTENT_TYPE."""

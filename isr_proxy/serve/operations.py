@@ -26,12 +26,13 @@ from isr_proxy.serve.engine import Engine
 from isr_proxy.serve.explain import Explainer
 from isr_proxy.serve.inventory import Inventory
 from isr_proxy.serve.on_demand import OnDemand, PageResult, Result
+from isr_proxy.serve.outcome import Purged
 from isr_proxy.serve.regenerate import Job
 from isr_proxy.serve.selection import Selection, rows
 from isr_proxy.serve.sweep import Sweeper
-from isr_proxy.serve.tally import Tally
 from isr_proxy.serve.targets import Target, hosts_of, parse_target, request_of, site_of
 from isr_proxy.serve.warm import Warmer
+from isr_proxy.serve.watchers import Watchers
 from isr_proxy.store.disk import DiskStore
 from isr_proxy.store.layout import key_part
 from isr_proxy.store.ledger import Row
@@ -63,13 +64,13 @@ class Operations:
         disk: DiskStore,
         purges: LocalPurgeLog,
         client: Client,
-        tally: Tally,
+        watchers: Watchers,
         now: Callable[[], float],
     ) -> None:
         self.engine = engine
         self.disk = disk
         self.client = client
-        self.tally = tally
+        self.watchers = watchers
         self.now = now
         self.started_at = now()
         self.batches = Batches(now)
@@ -110,7 +111,7 @@ class Operations:
         async with self._counting:
             matched = await self._count(selectors)
             self.sweeper.kick(sequence)
-        self.tally.purged(sequence, matched, selectors[0].strength.value)
+        self.watchers.purged(Purged(sequence, matched, selectors[0].strength))
         _log.info("purged", sequence=sequence, matched=matched, selectors=len(selectors))
         return PurgeResult(sequence, matched)
 
@@ -154,11 +155,14 @@ class Operations:
         return purged, batch
 
     async def _wanted(self, selectors: Sequence[Selector]) -> AsyncIterator[Job | PageResult]:
-        """Yield what is stored of the selection, then the paths that were named and are not stored."""
+        """Yield what is stored of the selection, then the paths that were named and are stored nowhere."""
+        stored: set[str] = set()
         async for row in rows(self.disk.catalog, selectors):
+            stored.add(row.path)
             yield await self._job(row)
         for selector in selectors:
-            if selector.scope in (Scope.PATH, Scope.TARGET):
+            is_path = selector.scope in (Scope.PATH, Scope.TARGET)
+            if is_path and (selector.host is not None or _target(selector).path not in stored):
                 async for job in self._missing(_target(selector)):
                     yield job
 

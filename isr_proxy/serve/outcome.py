@@ -10,6 +10,7 @@ from typing import Protocol
 
 from isr_proxy.core.http import Request
 from isr_proxy.core.key import Key
+from isr_proxy.core.purges import Strength
 from isr_proxy.core.reason import Reason, XCache
 
 
@@ -37,9 +38,20 @@ class Regenerated:
     is_unchanged: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Purged:
+    """One purge that is in force; `matched` stored entries were selected."""
+
+    sequence: int
+    matched: int
+    strength: Strength
+
+
 class Observer(Protocol):
     """Whoever is told."""
 
     def visited(self, outcome: Outcome) -> None: ...
 
     def regenerated(self, regenerated: Regenerated) -> None: ...
+
+    def purged(self, purged: Purged) -> None: ...

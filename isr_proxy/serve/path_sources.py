@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Final
+
+import aiofiles
 
 from isr_proxy.core.forward import USER_AGENT
 from isr_proxy.core.http import Fields
@@ -45,7 +46,7 @@ class PathSources:
                 case PathSourceKind.PATH:
                     return [source.value]
                 case PathSourceKind.FILE:
-                    return await asyncio.to_thread(_read_file, source.value)
+                    return await _read_file(source.value)
                 case PathSourceKind.JSON:
                     return await asyncio.to_thread(parse_json, await self._fetch(source.value))
                 case PathSourceKind.SITEMAP:
@@ -108,8 +109,9 @@ async def _whole(answer: Answer) -> bytes:
     return bytes(body)
 
 
-def _read_file(path: str) -> list[str]:
-    file = Path(path)
-    if file.stat().st_size > MAX_BYTES:
+async def _read_file(path: str) -> list[str]:
+    async with aiofiles.open(path, encoding="utf-8") as file:
+        text = await file.read(MAX_BYTES + 1)
+    if len(text) > MAX_BYTES:
         raise BadList(f"longer than {MAX_BYTES} bytes")
-    return parse_lines(file.read_text(encoding="utf-8"))
+    return parse_lines(text)

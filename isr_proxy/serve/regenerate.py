@@ -45,6 +45,7 @@ from isr_proxy.store.base import Entry, Store, Writer
 
 _log = structlog.get_logger("isr_proxy.regenerate")
 
+_NO_FIELDS: Final = Fields()
 _SHARED_ERROR_BYTES: Final = 64 * 1024  # of a failing origin's error page, shown to all who waited
 
 
@@ -214,6 +215,8 @@ class Regenerator:
             self._now(),
             has_stored=usable is not None and usable.meta.status < 400,
             is_conditional=usable is not None,
+            varies_on=job.variant.names,
+            stored_fields=Fields() if usable is None else usable.meta.fields,
         )
 
     def _judge(self, asked: Asked, answer: Answer) -> Admit | Freshen | Relay | Failed:

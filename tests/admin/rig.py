@@ -13,7 +13,15 @@ import aiohttp
 from aiohttp import web
 
 from isr_proxy.coord.local import LocalPurgeLog
-from isr_proxy.core.settings import AdminSettings, OriginSettings, Revalidate, RevalidateMode, Route, Settings
+from isr_proxy.core.settings import (
+    AdminSettings,
+    LogSettings,
+    OriginSettings,
+    Revalidate,
+    RevalidateMode,
+    Route,
+    Settings,
+)
 from isr_proxy.core.settings import StoreSettings as StoreConfig
 from isr_proxy.errors import Problem
 from isr_proxy.origin.client import Client
@@ -22,10 +30,10 @@ from isr_proxy.serve.deliver import Delivery
 from isr_proxy.serve.engine import Engine
 from isr_proxy.serve.exchange import Exchange
 from isr_proxy.serve.front import Front
+from isr_proxy.serve.observe import Observation
 from isr_proxy.serve.operations import Operations
-from isr_proxy.serve.outcome import Outcome, Regenerated
 from isr_proxy.serve.purge_method import PurgeMethod
-from isr_proxy.serve.tally import Tally
+from isr_proxy.serve.watchers import Watchers
 from isr_proxy.store.disk import DiskStore
 from isr_proxy.store.memory import MemoryTier
 from tests.harness import FakeClock
@@ -34,14 +42,6 @@ HOST = "site.example"
 TTL = Revalidate(RevalidateMode.TTL, 60.0)
 ISR = Route("/**", revalidate=TTL)
 TOKEN = "t" * 32
-
-
-class Quiet:
-    """An Observer that nobody reads."""
-
-    def visited(self, outcome: Outcome) -> None: ...
-
-    def regenerated(self, regenerated: Regenerated) -> None: ...
 
 
 def settings(origin: str, store: Path, routes: Sequence[Route] = (ISR,), **changes: Any) -> Settings:
@@ -143,14 +143,15 @@ async def running(config: Settings, clock: FakeClock | None = None) -> AsyncIter
     disk = DiskStore.open(config.store, now=now)
     purges = await LocalPurgeLog.open(Path(config.store.path) / "purges.sqlite", now=now())
     store = MemoryTier(disk, config.store.memory)
-    client, tally = Client(config.origin), Tally(Quiet())
-    engine = Engine(config, store, purges, client, tally, now)
-    operations = Operations(engine, disk, purges, client, tally, now)
+    observation = Observation(LogSettings(access=False))
+    client, watchers = Client(config.origin), Watchers(observation)
+    engine = Engine(config, store, purges, client, watchers, now)
+    operations = Operations(engine, disk, purges, client, watchers, now)
     front = Front(_main_port(engine, operations))
     server = await asyncio.get_running_loop().create_server(front.connection, "127.0.0.1", 0)
     async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
         rig = Rig(engine, operations, purges, disk, now, session, _url(server), "")
-        wiring = Wiring(operations, lambda: b"isr_up 1\n", rig.reloaded, rig.ready)
+        wiring = Wiring(operations, observation.render, observation.snapshot, rig.reloaded, rig.ready)
         runner = web.AppRunner(application(wiring))
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -168,6 +169,7 @@ async def running(config: Settings, clock: FakeClock | None = None) -> AsyncIter
             await client.aclose()
             await store.aclose()
             await purges.aclose()
+            observation.close()
 
 
 def _main_port(engine: Engine, operations: Operations) -> Callable[[Exchange], Awaitable[None]]:
@@ -176,7 +178,7 @@ def _main_port(engine: Engine, operations: Operations) -> Callable[[Exchange], A
 
     async def handle(exchange: Exchange) -> None:
         if exchange.request.method == "PURGE":
-            await method.handle(exchange, Delivery(exchange, operations.tally, operations.now))
+            await method.handle(exchange, Delivery(exchange, operations.watchers, operations.now))
         else:
             await engine.handle(exchange)
 

@@ -132,7 +132,7 @@ async def test_health_ready_and_metrics(rig: Rig) -> None:
     assert (await rig.get("/readyz")).status == 200
     rig.is_ready = False
     assert (await rig.get("/readyz")).status == 503
-    assert (await rig.get("/metrics")).raw == b"isr_up 1\n"
+    assert b"isr_proxy_requests_total" in (await rig.get("/metrics")).raw
 
 
 async def test_reload_answers_with_every_problem(rig: Rig) -> None:
@@ -173,5 +173,5 @@ async def test_events_tell_of_visits_and_purges(rig: Rig, origin: ScriptedOrigin
 
 async def test_event_streams_end_at_a_stop(rig: Rig) -> None:
     async with rig.session.get(f"{rig.admin}/v1/events") as stream:
-        rig.operations.tally.dismiss()
+        rig.operations.watchers.dismiss()
         assert await stream.read() == b""

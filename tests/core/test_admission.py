@@ -78,6 +78,7 @@ RELAYED: list[tuple[Route, str, int, str, Reason]] = [
     (isr(), "", 206, "Content-Range: bytes 0-1/9", Reason.PARTIAL),
     (isr(), "", 200, "Content-Range: bytes 0-1/9", Reason.PARTIAL),
     (isr(), "", 206, "", Reason.PARTIAL),
+    (isr(), "", 200, "Content-Type: text/event-stream; charset=utf-8", Reason.EVENT_STREAM),
     (isr(), "", 403, "", Reason.STATUS),
     (isr(), "", 201, "", Reason.STATUS),
     (by_origin(), "Authorization: x", 200, FRESH, Reason.AUTHORIZATION),
@@ -188,6 +189,24 @@ VARIANTS: list[tuple[Route, str, str, Variant]] = [
 @pytest.mark.parametrize(("route", "sent", "text", "variant"), VARIANTS)
 def test_the_variant_an_answer_is_stored_under(route: Route, sent: str, text: str, variant: Variant) -> None:
     assert admitted(asked(route, sent), head(200, text)).variant == variant
+
+
+RSC = ("next-url", "rsc")
+REDIRECTS = [
+    (isr(), "rsc: 1", "", Variant((("next-url", None), ("rsc", "1")))),
+    (isr(), "", "", PLAIN),
+    (isr(), "rsc: 1", "Vary: Accept", Variant((("accept", None), ("next-url", None), ("rsc", "1")))),
+    (by_origin(), "rsc: 1 | A: 1", FRESH, Variant((("next-url", None), ("rsc", "1")))),
+    (by_origin(), "A: 1", FRESH, PLAIN),
+    (ignoring(Veto.VARY), "rsc: 1", "", PLAIN),
+]
+
+
+@pytest.mark.parametrize(("route", "sent", "text", "variant"), REDIRECTS)
+def test_law_4_an_answer_to_a_varying_header_is_for_those_who_send_it(
+    route: Route, sent: str, text: str, variant: Variant
+) -> None:
+    assert admitted(asked(route, sent, varies_on=RSC), head(200, text)).variant == variant
 
 
 def test_hop_by_hop_fields_and_age_are_not_kept() -> None:

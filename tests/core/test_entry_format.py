@@ -118,16 +118,13 @@ def test_the_younger_of_two_copies_is_true(state: State, count: int) -> None:
 def test_law_5_a_torn_write_leaves_the_older_copy(state: State, count: int, torn: int) -> None:
     older, younger = replace(state, count=count), replace(state, count=count + 1, sequence=7)
     head = bytearray(file_head(older))
-    head[state_offset(younger.count) :][:torn] = b""
     start = state_offset(younger.count)
     head[start : start + torn] = encode_state(younger)[:torn]
     assert decode_state(bytes(head)) in (older, younger)
 
 
 @given(STATES, st.integers(0, 2**64 - 2), st.integers(0))
-def test_law_5_a_flipped_bit_gives_a_state_that_was_written_or_none(
-    state: State, count: int, bit: int
-) -> None:
+def test_law_5_a_flipped_bit_never_gives_another_state(state: State, count: int, bit: int) -> None:
     older, younger = replace(state, count=count), replace(state, count=count + 1, sequence=7)
     assert decode_state(flipped(file_head(older, younger), bit)) in (older, younger)
     with pytest.raises(BadEntry):

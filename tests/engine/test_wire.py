@@ -308,3 +308,24 @@ async def test_an_early_answer_to_a_large_upload_is_not_lost(start: Start, origi
         reply = await visitor.reply()
         assert (reply.status, reply.text) == (413, "nope")
         assert await visitor.reader.read() == b""
+
+
+async def test_server_sent_events_of_an_isr_route_are_relayed_not_stored(
+    start: Start, origin: ScriptedOrigin
+) -> None:
+    release = asyncio.Event()
+
+    async def events(exchange: Exchange) -> None:
+        await exchange.send(head(200, {"Content-Type": "text/event-stream", "Transfer-Encoding": "chunked"}))
+        await exchange.send(b"8\r\ndata: 1\n\r\n")
+        await release.wait()
+        await exchange.send(b"8\r\ndata: 2\n\r\n0\r\n\r\n")
+
+    origin.on("/events", events)
+    async with start(ROUTE) as proxy:
+        visitor = await proxy.visitor()
+        visitor.send("/events")
+        await visitor.reader.readuntil(b"data: 1\n")
+        release.set()
+        await visitor.reader.readuntil(b"data: 2\n")
+        assert (await proxy.get("/events")).x_cache == "PASS"

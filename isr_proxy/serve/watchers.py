@@ -1,18 +1,17 @@
-"""Counts of what happened, and whoever wants to watch it happen.
+"""Whoever wants to watch what happens, as it happens.
 
-Knows Outcomes and counters since the start. Must not know metrics or logs: it tells them on.
+Knows Outcomes, and turns them into events while somebody watches. Must not know metrics or logs: it tells
+them on.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from isr_proxy.core.reason import Reason, XCache
-from isr_proxy.serve.outcome import Observer, Outcome, Regenerated
+from isr_proxy.serve.outcome import Observer, Outcome, Purged, Regenerated
 
 Event = dict[str, Any]
 
@@ -20,18 +19,15 @@ _QUEUED: Final = 256  # events a watcher may be behind; what is more is lost to 
 MAX_WATCHERS: Final = 32
 
 
-class Tally:
+class Watchers:
     """An Observer in front of another one."""
 
     def __init__(self, behind: Observer) -> None:
         self._behind = behind
-        self.visits: Counter[XCache] = Counter()
-        self.regenerations: Counter[Reason] = Counter()
         self._watchers: set[asyncio.Queue[Event | None]] = set()
 
     def visited(self, outcome: Outcome) -> None:
         self._behind.visited(outcome)
-        self.visits[outcome.x_cache] += 1
         if self._watchers:
             self._publish(
                 {
@@ -48,7 +44,6 @@ class Tally:
 
     def regenerated(self, regenerated: Regenerated) -> None:
         self._behind.regenerated(regenerated)
-        self.regenerations[regenerated.reason] += 1
         if self._watchers:
             self._publish(
                 {
@@ -61,16 +56,16 @@ class Tally:
                 }
             )
 
-    def purged(self, sequence: int, matched: int, strength: str) -> None:
-        """Tell the watchers of a purge."""
-        self._publish({"type": "purge", "sequence": sequence, "matched": matched, "strength": strength})
-
-    @property
-    def hit_ratio(self) -> float | None:
-        """Return which part of the looked-up answers came from the store; None before the first."""
-        from_store = self.visits[XCache.HIT] + self.visits[XCache.STALE]
-        looked_up = from_store + self.visits[XCache.MISS]
-        return from_store / looked_up if looked_up else None
+    def purged(self, purged: Purged) -> None:
+        self._behind.purged(purged)
+        self._publish(
+            {
+                "type": "purge",
+                "sequence": purged.sequence,
+                "matched": purged.matched,
+                "strength": purged.strength.value,
+            }
+        )
 
     @contextmanager
     def watching(self) -> Iterator[asyncio.Queue[Event | None]]:
