@@ -57,7 +57,7 @@ $(READY): pyproject.toml constraints.txt
 		--editable . --group dev
 	@touch $@
 
-# As root on Debian: installs what is missing. Otherwise: names it, and the tests that need it skip.
+# As root on Debian: installs what is missing. Otherwise: names it, and the tests that need it fail.
 system-packages:
 	@missing=''; \
 	for pair in $(TEST_COMMANDS); do \
@@ -68,5 +68,5 @@ system-packages:
 		echo "Installing$$missing ..."; \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; \
 	else \
-		echo "Not installed:$$missing. Tests that need them are skipped; as root, make test installs them." >&2; \
+		echo "Not installed:$$missing. Tests that need them fail; as root, make test installs them." >&2; \
 	fi

@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from isr_proxy.core.settings import AdminSettings, PathSourceKind, Route, StoreSettings, TcpAddress
+from isr_proxy.core.settings import (
+    AdminSettings,
+    BypassRules,
+    PathSourceKind,
+    Route,
+    StoreSettings,
+    TcpAddress,
+)
 from isr_proxy.errors import ConfigError
 from isr_proxy.run import config
 
@@ -30,7 +37,8 @@ def test_files_to_prerender_are_found_from_anywhere(tmp_path: Path) -> None:
 
 def test_for_origin_is_one_route_that_obeys_the_origin() -> None:
     settings = config.for_origin("http://app:1/", listen=":9", admin_listen="[::1]:7", store_path="/s")
-    assert settings.routes == (Route("/**"),)
+    drafts = BypassRules(cookies=("__prerender_bypass", "__next_preview_data"))
+    assert settings.routes == (Route("/**", bypass=drafts),)
     assert settings.origin.urls == ("http://app:1",)
     assert settings.listen == (TcpAddress("0.0.0.0", 9),)
     assert (settings.admin, settings.store) == (AdminSettings(TcpAddress("::1", 7)), StoreSettings("/s"))

@@ -11,7 +11,10 @@ import asyncio
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
+from shutil import copyfile
+from tempfile import TemporaryDirectory
 from typing import Final, TypeVar
 
 import structlog
@@ -53,6 +56,9 @@ class LocalPurgeLog:
         loop = asyncio.get_running_loop()
         try:
             database, records = await loop.run_in_executor(executor, _load, path)
+        except sqlite3.OperationalError as error:  # says nothing against what is in the file
+            _log.error("purge log cannot be written; purges count until the restart", error=str(error))
+            database, records = await loop.run_in_executor(executor, _load_copy, path)
         except sqlite3.DatabaseError as error:
             _log.error("purge log is broken; everything stored counts as purged", error=str(error))
             database, records = await loop.run_in_executor(executor, _replace, path)
@@ -60,7 +66,10 @@ class LocalPurgeLog:
         for record in records:
             log.index.apply(record)
         if not records:
-            await log.append((Selector(Scope.ALL),), now=now)
+            try:
+                await log.append((Selector(Scope.ALL),), now=now)
+            except StoreUnavailable:
+                pass  # in force all the same, and said above
         return log
 
     async def append(self, selectors: tuple[Selector, ...], *, now: float) -> int:
@@ -110,6 +119,25 @@ def _load(path: Path) -> tuple[sqlite3.Connection, list[Purge]]:
     except sqlite3.Error:
         database.close()
         raise
+
+
+def _load_copy(path: Path) -> tuple[sqlite3.Connection, list[Purge]]:
+    """Read the log of a directory that cannot be written, by way of a copy; none that can be read is empty.
+
+    SQLite itself refuses: a log left by a crash can only be read by writing beside it.
+    """
+    database = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    try:
+        with TemporaryDirectory() as scratch:
+            for file in path.parent.glob(f"{path.name}*"):
+                copyfile(file, Path(scratch) / file.name)
+            with closing(sqlite3.connect(Path(scratch) / path.name)) as copy:
+                copy.backup(database)
+    except (OSError, sqlite3.Error) as error:
+        _log.error("purge log cannot be read; everything stored counts as purged", error=str(error))
+    database.execute(_SCHEMA)
+    database.execute("PRAGMA query_only=ON")  # so that a purge says that it is not durable
+    return database, _select(database, 0)
 
 
 def _replace(path: Path) -> tuple[sqlite3.Connection, list[Purge]]:

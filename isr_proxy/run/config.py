@@ -57,6 +57,9 @@ def parse(text: str, *, file: str, environ: Mapping[str, str]) -> Settings:
     return _settings(read(text, file, environ), os.path.dirname(file))
 
 
+_DRAFT_COOKIES: Final = ("__prerender_bypass", "__next_preview_data")
+
+
 def for_origin(
     url: str,
     *,
@@ -67,10 +70,16 @@ def for_origin(
 ) -> Settings:
     """Return what `serve --origin URL` runs with: one route `/**` with `revalidate: origin`.
 
+    Who looks at drafts of a Next.js app passes: its public pages are marked as shared, whatever cookie asks.
     The other arguments are written as in the config; ConfigError names them so.
     """
     admin = _without_none(listen=admin_listen, token=admin_token)
-    data: dict[str, Data] = {"origin": {"url": url}, "admin": admin, "store": _without_none(path=store_path)}
+    data: dict[str, Data] = {
+        "origin": {"url": url},
+        "admin": admin,
+        "store": _without_none(path=store_path),
+        "defaults": {"bypass": {"cookies": list(_DRAFT_COOKIES)}},
+    }
     if listen is not None:
         data["listen"] = listen
     return _settings(Document(_COMMAND_LINE, data, dict.fromkeys(_paths(data), START)), "")

@@ -15,8 +15,9 @@ import structlog
 
 from isr_proxy.coord.base import PurgeLog
 from isr_proxy.coord.flight import MAX_WAITERS, Flight, Flights
-from isr_proxy.core.admission import PERSONAL_HEADERS
+from isr_proxy.core.admission import PERSONAL_HEADERS, Asked, on_response
 from isr_proxy.core.decision import (
+    Admit,
     Decision,
     Failed,
     Fetch,
@@ -31,7 +32,7 @@ from isr_proxy.core.decision import (
     VaryMissed,
 )
 from isr_proxy.core.freshness import Times, times
-from isr_proxy.core.http import Fields, Request
+from isr_proxy.core.http import Fields, Head, Request
 from isr_proxy.core.key import PLAIN, Key, variant_of
 from isr_proxy.core.policy import Surroundings, on_arrival, on_request
 from isr_proxy.core.purges import Subject
@@ -222,7 +223,15 @@ class Engine:
         await visit.delivery.entry(entry, route, at, hit_status(at, reason), x_cache, reason)
 
     async def _pass(self, visit: Visit, reason: Reason) -> None:
-        await self._passthrough.handle(visit.exchange, visit.delivery, reason)
+        head = await self._passthrough.handle(visit.exchange, visit.delivery, reason)
+        if head is not None and reason is Reason.HIT_FOR_PASS and not _is_personal(visit.request):
+            self._reconsider(visit, head)
+
+    def _reconsider(self, visit: Visit, head: Head) -> None:
+        """Forget that a key is uncacheable once it answers anybody with what could be stored."""
+        now = self._now()
+        if isinstance(on_response(Asked(visit.match, visit.request.fields, now, now), head), Admit):
+            self._hit_for_pass.forget(_pass_identity(visit))
 
     async def foresee(self, foreseen: Foreseen) -> tuple[Found, Decision]:
         """Say what is stored for a request and what would be decided; does nothing of it."""
@@ -327,8 +336,8 @@ class Engine:
         is_leader: bool,
     ) -> bool:
         match opening:
-            case Landed(entry):
-                status = forward_status(decision.reason, outcome=Reason.STORED)
+            case Landed(entry, said):
+                status = forward_status(decision.reason, status=said, outcome=Reason.STORED)
                 await self._serve_landed(
                     visit, entry, status if is_leader else collapsed_status(decision.reason)
                 )

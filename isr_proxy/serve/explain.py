@@ -28,8 +28,9 @@ from isr_proxy.core.policy import on_arrival
 from isr_proxy.core.reason import Reason, XCache
 from isr_proxy.core.routes import Match
 from isr_proxy.serve.engine import Engine, Foreseen
+from isr_proxy.serve.inventory import Inventory
 from isr_proxy.serve.regenerate import subject_of
-from isr_proxy.serve.targets import Target, request_of, site_of
+from isr_proxy.serve.targets import Target, request_of
 from isr_proxy.store.base import Entry, Found, VaryMiss
 
 _OWN_FIELDS: Final = frozenset({b"host", b"connection"})
@@ -65,13 +66,14 @@ class _Ending:
 class Explainer:
     """Explains requests to one engine."""
 
-    def __init__(self, engine: Engine, now: Callable[[], float]) -> None:
+    def __init__(self, engine: Engine, inventory: Inventory, now: Callable[[], float]) -> None:
         self._engine = engine
+        self._inventory = inventory
         self._now = now
 
     async def explain(self, url: str, headers: Fields) -> Explanation:
         """Say what a GET of this URL with these header fields would get. ValueError for what is no URL."""
-        request = self._request(url, headers)
+        request = await self._request(url, headers)
         steps = [Step("request", f"GET {request.target}, host {request.host}, scheme {request.scheme}")]
         if b"cookie" in headers:
             named = ", ".join(parse_cookies(headers.all(b"cookie"))) or "none that can be read"
@@ -81,10 +83,13 @@ class Explainer:
         address = f"{request.scheme}://{request.host}{request.target}"
         return Explanation(address, tuple(steps), ending.x_cache.value, ending.reason.value, ending.is_asking)
 
-    def _request(self, url: str, headers: Fields) -> Request:
-        """Read the URL as it is: what is wrong with its path is the first thing to explain."""
-        site = site_of(self._engine.settings)
+    async def _request(self, url: str, headers: Fields) -> Request:
+        """Read the URL as it is: what is wrong with its path is the first thing to explain.
+
+        A path alone is taken under the host that its stored page was last served for.
+        """
         target, authority = split_absolute(url)
+        site = await self._inventory.site_for(target.partition("?")[0])
         said = authority or headers.first(b"host")
         scheme = url.partition("://")[0].lower() if authority is not None else site.scheme
         host = normal_host(said, scheme) if said else site.hosts[0]

@@ -10,7 +10,7 @@ import asyncio
 import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final
 
@@ -20,7 +20,7 @@ from isr_proxy.core.key import canonical_query
 from isr_proxy.core.purges import Subject, Verdict, normal_tag
 from isr_proxy.errors import BadEntry
 from isr_proxy.serve.engine import Engine
-from isr_proxy.serve.targets import parse_target, site_of
+from isr_proxy.serve.targets import Site, parse_target, site_of
 from isr_proxy.store.catalog import Catalog
 from isr_proxy.store.layout import Layout
 from isr_proxy.store.ledger import Row
@@ -106,6 +106,15 @@ class Inventory:
         match = self._engine.routes.match(host, target.path)
         query = target.query if match is None else canonical_query(target.query, match.route.key)
         return await self.described(await self._catalog.at(target.path, query, target.host))
+
+    async def site_for(self, path: str) -> Site:
+        """Return the site of a path named without a host: where it was last served, if anywhere."""
+        site = site_of(self._engine.settings)
+        if not site.is_guessed:
+            return site
+        rows = await self._catalog.at(path, None)
+        newest = max(rows, key=lambda row: row.served_at, default=None)
+        return site if newest is None else replace(site, scheme=newest.scheme, hosts=(newest.host,))
 
     async def described(self, rows: Sequence[Row]) -> list[Stocked]:
         """Describe rows, without those whose page is gone by now."""

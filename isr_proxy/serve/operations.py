@@ -78,7 +78,7 @@ class Operations:
         self.sweeper = Sweeper(purges, disk, engine.flights, now)
         self.warmer = Warmer(engine, client, self.batches, self.on_demand)
         self.inventory = Inventory(engine, disk.catalog, engine.settings.store.path, now)
-        self.explainer = Explainer(engine, now)
+        self.explainer = Explainer(engine, self.inventory, now)
         self._purges = purges
         self._counting = asyncio.Lock()
 

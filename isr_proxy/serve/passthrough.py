@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 
 from isr_proxy.core.forward import visitor_fields
+from isr_proxy.core.http import Head
 from isr_proxy.core.reason import Reason, XCache
 from isr_proxy.core.settings import Settings
 from isr_proxy.errors import OriginError
@@ -24,19 +25,20 @@ class Passthrough:
         self._settings = settings
         self._client = client
 
-    async def handle(self, exchange: Exchange, delivery: Delivery, reason: Reason) -> None:
-        """Pass one request."""
+    async def handle(self, exchange: Exchange, delivery: Delivery, reason: Reason) -> Head | None:
+        """Pass one request; returns the head of the origin's answer, None where there was none."""
         try:
             answer = await self._client.fetch(self._outgoing(exchange))
         except OriginError as error:
             failed = Reason(error.word)
             delivery.error(failure_status(failed), failed)
-            return
+            return None
         status = forward_status(reason, status=answer.head.status)
         if answer.head.status == 101:
             await _tunnel(exchange, answer, delivery, status)
-            return
-        await delivery.relay(answer, status, XCache.PASS, reason)
+        else:
+            await delivery.relay(answer, status, XCache.PASS, reason)
+        return answer.head
 
     def _outgoing(self, exchange: Exchange) -> Outgoing:
         request = exchange.request

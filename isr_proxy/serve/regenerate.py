@@ -77,9 +77,10 @@ class Streaming:
 
 @dataclass(frozen=True, slots=True)
 class Landed:
-    """The store has it."""
+    """The store has it. `status` is what the origin said, None when it was not asked."""
 
     entry: Entry
+    status: int | None = None
 
 
 @dataclass(slots=True)
@@ -231,7 +232,7 @@ class Regenerator:
         """The origin says the stored page is still right."""
         assert job.stored is not None, "a 304 was judged, so a page was validated"
         meta = replace_lines(job.stored.meta, freshen.lines, freshen.origin_times)
-        flight.open(Landed(await self._keep(flight, job.stored, meta, freshen.initial_age)))
+        flight.open(Landed(await self._keep(flight, job.stored, meta, freshen.initial_age), 304))
         return Reason.STORED, True
 
     async def _keep(self, flight: Flight[Opening], stored: Entry, meta: Meta, age: float) -> Entry:
@@ -329,9 +330,10 @@ class Regenerator:
         return Reason.STORED, False
 
     def _is_same_page(self, stored: Entry, meta: Meta, writer: Writer) -> bool:
-        """Unchanged output writes no body."""
+        """Unchanged output writes no body, unless what is stored is purged: then it may be swept any moment."""
         return (
-            stored.meta.body_checksum == writer.checksum
+            not self.verdict(stored).hidden
+            and stored.meta.body_checksum == writer.checksum
             and stored.meta.status == meta.status
             and stored.meta.variant == meta.variant
             and stored.meta.body_bytes == writer.size_bytes

@@ -300,19 +300,19 @@ class DiskStore:
         return swept
 
     async def _sweep_one(self, name: Name, purge: Purge) -> int:
+        """Look and act under one lock: a state written in between would be lost, or its page deleted."""
         async with self._key_lock(key_part(name)):
             read = await self._write("sweeping", lambda: self._head(name))
-        if read is None or read[1].sequence >= purge.sequence:
-            return 0
-        file_id, state = read
-        if purge.selector.strength is Strength.HARD:
-            await self._drop_now(name, file_id)
-        elif state.stale_at > purge.at:
-            async with self._key_lock(key_part(name)):
+            if read is None or read[1].sequence >= purge.sequence:
+                return 0
+            file_id, state = read
+            if purge.selector.strength is Strength.HARD:
+                self._note(await self._write("sweeping", lambda: self._shelf.remove(name, file_id)))
+            elif state.stale_at > purge.at:
                 await self._overwrite(name, file_id, replace(state, stale_at=purge.at))
                 self._tell(name, None)
                 await self._write("sweeping", lambda: self._shelf.settle_page(name))
-        return 1
+            return 1
 
     def _head(self, name: Name) -> tuple[FileId, State] | None:
         try:

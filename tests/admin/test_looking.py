@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from isr_proxy import __version__
@@ -175,3 +176,13 @@ async def test_event_streams_end_at_a_stop(rig: Rig) -> None:
     async with rig.session.get(f"{rig.admin}/v1/events") as stream:
         rig.operations.watchers.dismiss()
         assert await stream.read() == b""
+
+
+async def test_explain_takes_a_bare_path_under_the_host_it_is_stored_for(
+    origin: ScriptedOrigin, tmp_path: Path
+) -> None:
+    origin.on("/a", page("a"))
+    async with running(replace(settings(origin.url, tmp_path), hosts=())) as rig:
+        await rig.visit("/a", "other.example")
+        explained = (await rig.get("/v1/explain?url=/a")).json
+        assert (explained["url"], explained["x_cache"]) == ("http://other.example/a", "HIT")

@@ -91,6 +91,11 @@ def test_law_2_a_page_whose_tags_are_not_known_yet_is_hidden_by_any_tag() -> Non
     assert not index.verdict(unknown, 1).hidden
 
 
+def test_a_soft_purge_of_a_tag_hides_no_page_whose_tags_are_not_known_yet() -> None:
+    unknown = Subject(PAGE.host, PAGE.path, PAGE.query, None)
+    assert index_of(Selector(Scope.TAG, "blog", strength=SOFT)).verdict(unknown, 0) is CLEAN
+
+
 def test_what_is_forgotten_costs_nothing() -> None:
     index = index_of(*HITS, *MISSES)
     index.forget(index.sequence)
@@ -141,10 +146,14 @@ def names(selector: Selector, subject: Subject) -> bool:
     }[selector.scope]
 
 
+def is_hard_tag(selector: Selector) -> bool:
+    return selector.scope is Scope.TAG and selector.strength is HARD
+
+
 def naive_verdict(records: list[Purge], subject: Subject, sequence: int) -> Verdict:
     """Scan every record; of soft ones for the same thing the youngest says since when."""
     younger = [purge for purge in records if purge.sequence > sequence]
-    is_unknown = subject.tags is None and any(purge.selector.scope is Scope.TAG for purge in younger)
+    is_unknown = subject.tags is None and any(is_hard_tag(purge.selector) for purge in younger)
     named = [purge for purge in younger if names(purge.selector, subject)]
     soft = {purge.selector: purge.at for purge in named if purge.selector.strength is SOFT}
     hidden = is_unknown or any(purge.selector.strength is HARD for purge in named)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -159,3 +160,13 @@ def test_law_4_no_cookie_is_ever_stored(proxy: Proxy, author: Visitor, slug: str
     secrets = [*author.cookies.values(), f"reader={READER}", "csrfmiddlewaretoken"]
     assert [secret for secret in secrets if secret.encode() in stored] == []
     assert b"set-cookie" not in stored.lower()
+
+
+def test_law_9_with_no_word_about_cookies_whoever_brings_one_passes(
+    django_site: DjangoSite, tmp_path: Path
+) -> None:
+    with serving("routes: [{match: /**, revalidate: 10m}]", django_site.url, tmp_path) as proxy:
+        reader = proxy.visitor()
+        assert log_in(reader).status == 302
+        assert (proxy.kept("/").shown("reader"), reader.get("/").shown("reader")) == ("nobody", READER)
+        assert "detail=vary-cookie" in reader.get("/").cache_status

@@ -136,6 +136,15 @@ async def test_hit_for_pass_ends(start: Start, origin: ScriptedOrigin, clock: Fa
         assert (await proxy.get("/p")).x_cache == "HIT"
 
 
+async def test_hit_for_pass_ends_once_the_key_proves_cacheable(start: Start, origin: ScriptedOrigin) -> None:
+    origin.on("/p", page("odd", {"Cache-Control": "no-store"}), page("even"))
+    async with start(ROUTE) as proxy:
+        replies = [await proxy.get("/p") for _ in range(3)]
+        await proxy.settled()
+        assert [reply.x_cache for reply in replies] == ["MISS", "PASS", "MISS"]
+        assert (await proxy.get("/p")).x_cache == "HIT"
+
+
 async def test_variants_are_never_mixed(start: Start, origin: ScriptedOrigin) -> None:
     varies = {"Vary": "RSC"}
 

@@ -7,8 +7,8 @@ from django.urls import path
 from . import views
 
 urlpatterns = [
-    path("", views.home),
-    path("articles/<slug:slug>/", views.article, name="article"),
+    path("", views.home, name="home"),
+    path("articles/<slug:slug>/", views.article),
     path("articles/<slug:slug>/write/", login_required(views.write)),
     path("contact/", views.contact, name="contact"),
     path("me/", login_required(views.me)),

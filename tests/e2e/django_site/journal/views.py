@@ -28,7 +28,7 @@ def write(request: HttpRequest, slug: str) -> HttpResponse:
     """Write an article; for logged-in visitors."""
     if request.method == "POST":
         Article.objects.update_or_create(slug=slug, defaults={"text": request.POST["text"]})
-        return redirect("article", slug=slug)
+        return redirect("home")
     return _page(request, "write.html", slug=slug)
 
 
