@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from isr_proxy.core.decision import Refuse
 from isr_proxy.core.freshness import Times
 from isr_proxy.core.http import Head, content_length
+from isr_proxy.core.ranges import Span, wanted_spans
 from isr_proxy.core.reason import Reason, XCache
 from isr_proxy.core.settings import Route
 from isr_proxy.errors import OriginError, StoreError
@@ -19,11 +20,14 @@ from isr_proxy.serve.exchange import Exchange
 from isr_proxy.serve.outcome import Observer, Outcome
 from isr_proxy.serve.regenerate import Broken, Streaming
 from isr_proxy.serve.respond import (
+    IDENTITY,
     entry_head,
     error_head,
     is_unchanged,
     not_modified,
     opening_head,
+    part_head,
+    partial_head,
     pick_encoding,
     relayed_head,
     variant_etag,
@@ -53,12 +57,41 @@ class Delivery:
         if is_unchanged(request, head, etags):
             self._whole(not_modified(head), b"", x_cache, reason)
             return
+        if (spans := self._spans(entry, head)) is not None:
+            await self._parts(entry, head, spans, x_cache, reason)
+            return
         resident = entry.bodies.resident(encoding)
         if resident is not None:
             self._whole(head, resident, x_cache, reason)
             return
         size = meta.body(encoding).size
         await self._stream(head, size, entry.bodies.stream(encoding), x_cache, reason)
+
+    def _spans(self, entry: Entry, head: Head) -> tuple[Span, ...] | None:
+        """Return the parts that are wanted of a page, None for the whole."""
+        request = self._exchange.request
+        if request.method != "GET" or head.status != 200 or b"range" not in request.fields:
+            return None
+        etag, modified = head.fields.first(b"etag"), head.fields.first(b"last-modified")
+        return wanted_spans(request.fields, entry.meta.body_bytes, etag, modified)
+
+    async def _parts(
+        self, entry: Entry, head: Head, spans: tuple[Span, ...], x_cache: XCache, reason: Reason
+    ) -> None:
+        """Send parts of a stored page: one as it is, several as multipart/byteranges, none as 416."""
+        whole, boundary = entry.meta.body_bytes, entry.meta.body_checksum.hex()
+        partial = partial_head(head, spans, whole, boundary)
+        if not spans:
+            self._whole(partial, b"", x_cache, reason)
+        elif len(spans) == 1:
+            chunks = entry.bodies.stream(IDENTITY, spans[0].start, spans[0].stop)
+            await self._stream(partial, spans[0].size, chunks, x_cache, reason)
+        else:
+            kind = head.fields.first(b"content-type")
+            heads = [part_head(span, whole, kind, boundary) for span in spans]
+            end = f"\r\n--{boundary}--\r\n".encode()
+            length = sum(map(len, heads)) + sum(span.size for span in spans) + len(end)
+            await self._stream(partial, length, _multipart(entry, spans, heads, end), x_cache, reason)
 
     async def streaming(self, opening: Streaming, route: Route, status: str, reason: Reason) -> None:
         """Send a page while it is being stored."""
@@ -143,6 +176,16 @@ class Delivery:
             x_cache = XCache.ERROR
         finally:
             self.record(head.status, x_cache, reason, sent_bytes)
+
+
+async def _multipart(
+    entry: Entry, spans: tuple[Span, ...], heads: list[bytes], end: bytes
+) -> AsyncIterator[bytes]:
+    for span, head in zip(spans, heads, strict=True):
+        yield head
+        async for chunk in entry.bodies.stream(IDENTITY, span.start, span.stop):
+            yield chunk
+    yield end
 
 
 def failure_status(reason: Reason) -> int:

@@ -325,12 +325,12 @@ class Regenerator:
         except TooManyVariants:
             return Reason.TOO_MANY_VARIANTS, False
         except StoreError as error:
-            _log.warning("page not stored", url=job.key.url, error=str(error))
+            _log.debug("page not stored", url=job.key.url, error=str(error))  # the store says it once a minute
             return Reason.STORE_FAILED, False
         return Reason.STORED, False
 
     def _is_same_page(self, stored: Entry, meta: Meta, writer: Writer) -> bool:
-        """Unchanged output writes no body, unless what is stored is purged: then it may be swept any moment."""
+        """Unchanged output writes no body, unless the stored one is purged: it may be swept any moment."""
         return (
             not self.verdict(stored).hidden
             and stored.meta.body_checksum == writer.checksum

@@ -23,6 +23,7 @@ from isr_proxy.core.http import (
     format_date,
     is_not_modified,
 )
+from isr_proxy.core.ranges import Span
 from isr_proxy.core.reason import Reason, XCache
 from isr_proxy.core.settings import DEFAULT_CLIENT_CACHE_CONTROL, ORIGIN_OWN, Route
 from isr_proxy.serve.compress import is_compressible
@@ -90,6 +91,8 @@ def entry_head(
         lines.append((b"Content-Encoding", coding.encode("latin-1")))
     if len(meta.bodies) > 1:
         lines = _varying_on_encoding(lines)
+    if meta.status == 200 and not any(name.lower() == b"accept-ranges" for name, _ in lines):
+        lines.append((b"Accept-Ranges", b"bytes"))
     lines += [
         (b"Age", b"%d" % int(times.age)),
         *_status_lines(meta.fields, status),
@@ -185,8 +188,8 @@ def _varying_on_encoding(lines: list[Line]) -> list[Line]:
 
 
 def pick_encoding(request: Request, meta: Meta) -> str:
-    """Choose among the copies an entry has; the first in the file is identity."""
-    if len(meta.bodies) < 2:
+    """Choose among the copies an entry has; the first in the file is identity, of which parts are given."""
+    if len(meta.bodies) < 2 or b"range" in request.fields:
         return IDENTITY
     accept = request.fields.get(b"accept-encoding")
     return choose_encoding(accept, [ref.encoding for ref in meta.bodies[1:]])
@@ -195,6 +198,29 @@ def pick_encoding(request: Request, meta: Meta) -> str:
 def not_modified(head: Head) -> Head:
     """Return the 304 that answers instead of this 200 (RFC 9110 §15.4.5)."""
     return Head(304, "Not Modified", head.fields.without(_NOT_IN_304))
+
+
+def partial_head(head: Head, spans: tuple[Span, ...], whole: int, boundary: str) -> Head:
+    """Return the head that answers instead of this 200: 206, or 416 where no span lies inside."""
+    if not spans:
+        unsatisfied = (b"Content-Range", b"bytes */%d" % whole)
+        return Head(416, REASON_PHRASES[416], head.fields.without(_OF_THE_WHOLE).plus(unsatisfied))
+    if len(spans) == 1:
+        said = (b"Content-Range", spans[0].content_range(whole).encode())
+        return Head(206, REASON_PHRASES[206], head.fields.plus(said))
+    kind = (b"Content-Type", f"multipart/byteranges; boundary={boundary}".encode())
+    return Head(206, REASON_PHRASES[206], head.fields.without(_OF_THE_WHOLE).plus(kind))
+
+
+_OF_THE_WHOLE: Final = frozenset({b"content-type"})
+
+
+def part_head(span: Span, whole: int, kind: str | None, boundary: str) -> bytes:
+    """Write what precedes one part of multipart/byteranges (RFC 9110 §14.6)."""
+    lines = [f"\r\n--{boundary}", f"Content-Range: {span.content_range(whole)}"]
+    if kind is not None:
+        lines.insert(1, f"Content-Type: {kind}")
+    return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
 
 def is_unchanged(request: Request, head: Head, known_etags: tuple[str, ...] = ()) -> bool:
