@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from pydantic.json_schema import GenerateJsonSchema
@@ -155,7 +155,7 @@ def _fixed(settings: Settings) -> dict[str, str]:
     return {
         "listen": _addresses(settings.listen),
         "workers": str(settings.workers),
-        "store.path": settings.store.path,
+        **{f"store.{name}": str(value) for name, value in asdict(settings.store).items()},
         "admin.listen": str(settings.admin.listen),
     }
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -18,11 +18,11 @@ from aiohttp import web
 
 from isr_proxy.coord.local import LocalPurgeLog
 from isr_proxy.core.settings import Address, Settings, TcpAddress, UnixAddress
-from isr_proxy.errors import ConfigError, Problem
+from isr_proxy.errors import ConfigError
 from isr_proxy.origin.client import Client
 from isr_proxy.origin.connection import require_c_parser
 from isr_proxy.run.config import diff
-from isr_proxy.serve.admin import Wiring, application
+from isr_proxy.serve.admin import Reloaded, Wiring, application
 from isr_proxy.serve.engine import Engine
 from isr_proxy.serve.front import Front
 from isr_proxy.serve.observe import Observation, Readings
@@ -108,7 +108,7 @@ class Worker:
 
     def _wiring(self) -> Wiring:
         seen = self.observation
-        return Wiring(self.operations, seen.render, seen.snapshot, self._reload_problems, self._is_ready)
+        return Wiring(self.operations, seen.render, seen.snapshot, self._reload_told, self._is_ready)
 
     def _purge_token(self) -> str | None:
         """Return what a PURGE on the main port must bring; None: it is not allowed there."""
@@ -152,12 +152,11 @@ class Worker:
         listen = self.settings.admin.listen
         self.admin_url = _shown(listen, address[1] if isinstance(listen, TcpAddress) else 0)
 
-    async def _reload_problems(self) -> Sequence[Problem]:
+    async def _reload_told(self) -> Reloaded:
         try:
-            await self.reload()
+            return Reloaded(needs_restart=await self.reload())
         except ConfigError as error:
-            return error.problems
-        return ()
+            return Reloaded(problems=error.problems)
 
     async def reload(self) -> tuple[str, ...]:
         """Read the config again and serve by it; ConfigError leaves everything as it is.

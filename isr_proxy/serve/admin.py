@@ -10,6 +10,7 @@ import asyncio
 import html
 import json
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Final, TypeVar
 
@@ -113,13 +114,21 @@ CALLS: Final = (
 
 
 @dataclass(frozen=True, slots=True)
+class Reloaded:
+    """What came of a reload: `problems` of a config that was refused, or what only a restart can change."""
+
+    problems: Sequence[Problem] = ()
+    needs_restart: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Wiring:
-    """What the admin API speaks for. `reload` returns what is wrong with the new config, if anything."""
+    """What the admin API speaks for."""
 
     operations: Operations
     render_metrics: Callable[[], bytes]
     snapshot: Callable[[], Snapshot]
-    reload: Callable[[], Awaitable[Sequence[Problem]]]
+    reload: Callable[[], Awaitable[Reloaded]]
     is_ready: Callable[[], bool]
 
 
@@ -175,10 +184,11 @@ class Admin:
         return _reply(JobReply.of(batch), status=202)
 
     async def reload(self, request: web.Request) -> web.Response:
-        problems = [str(problem) for problem in await self._wiring.reload()]
+        reloaded = await self._wiring.reload()
+        problems = [str(problem) for problem in reloaded.problems]
         if problems:
             return error_response(422, "the config is not changed: the new one has errors", problems)
-        return _reply(ReloadReply())
+        return _reply(ReloadReply(needs_restart=list(reloaded.needs_restart)))
 
     @web.middleware
     async def purge_method(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -246,8 +256,9 @@ class Admin:
         response = web.StreamResponse(headers=headers)
         with watchers.watching() as queue:
             await response.prepare(request)
-            while (text := await _next_event(queue)) is not None:
-                await response.write(text.encode())
+            with suppress(ConnectionError):  # a watcher may leave whenever he likes
+                while (text := await _next_event(queue)) is not None:
+                    await response.write(text.encode())
         return response
 
     async def dismiss_watchers(self, _: web.Application) -> None:

@@ -165,6 +165,7 @@ class StatusReply(Answered):
 
 class ReloadReply(Answered):
     reloaded: bool = True
+    needs_restart: list[str] = []
 
 
 class HealthReply(Answered):

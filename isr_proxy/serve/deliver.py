@@ -131,6 +131,8 @@ class Delivery:
 
     def error(self, status: int, reason: Reason, retry_after: int | None = None) -> None:
         x_cache = XCache.FALLBACK if reason is Reason.PRERENDERED_ONLY else XCache.ERROR
+        if status == 503 and retry_after is None:
+            retry_after = 1
         head, body = error_head(status, reason, x_cache, self._now(), retry_after)
         self._whole(head, body, x_cache, reason)
 

@@ -25,7 +25,7 @@ from isr_proxy.core.forward import conditional_lines, neutral_fields, shared_fie
 from isr_proxy.core.freshness import Phase, lifetime, times
 from isr_proxy.core.guard import GuardScan
 from isr_proxy.core.http import Fields, Head, Line, Request
-from isr_proxy.core.key import Key, Variant
+from isr_proxy.core.key import PLAIN, Key, Variant
 from isr_proxy.core.purges import Subject, Verdict
 from isr_proxy.core.reason import Reason
 from isr_proxy.core.routes import Match
@@ -176,6 +176,8 @@ class Regenerator:
                 requested_at = self._now()
                 answer = await self._ask(job, usable)
                 judged = self._judge(self._asked(job, usable, requested_at), answer)
+                if isinstance(judged, Admit) and not await self._has_room(job, judged):
+                    judged = Relay(Reason.TOO_MANY_VARIANTS)
                 match judged:
                     case Freshen():
                         return await self._freshen(flight, job, judged)
@@ -225,6 +227,10 @@ class Regenerator:
         if not isinstance(judged, Admit) or (answer.body_bytes or 0) <= self.settings.store.max_entry:
             return judged
         return Failed(Reason.TOO_LARGE) if asked.has_stored else Relay(Reason.TOO_LARGE)
+
+    async def _has_room(self, job: Job, admit: Admit) -> bool:
+        """Tell, before a body is received, whether its variant may be kept at all (law 8)."""
+        return admit.variant == PLAIN or await self._store.has_room(job.key, admit.variant)
 
     # --- the four ways it ends ---
 
@@ -325,7 +331,7 @@ class Regenerator:
         except TooManyVariants:
             return Reason.TOO_MANY_VARIANTS, False
         except StoreError as error:
-            _log.debug("page not stored", url=job.key.url, error=str(error))  # the store says it once a minute
+            _log.debug("page not stored", url=job.key.url, error=str(error))
             return Reason.STORE_FAILED, False
         return Reason.STORED, False
 

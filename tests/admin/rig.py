@@ -25,7 +25,7 @@ from isr_proxy.core.settings import (
 from isr_proxy.core.settings import StoreSettings as StoreConfig
 from isr_proxy.errors import Problem
 from isr_proxy.origin.client import Client
-from isr_proxy.serve.admin import Wiring, application
+from isr_proxy.serve.admin import Reloaded, Wiring, application
 from isr_proxy.serve.deliver import Delivery
 from isr_proxy.serve.engine import Engine
 from isr_proxy.serve.exchange import Exchange
@@ -129,8 +129,8 @@ class Rig:
         await batch.ended()
         return (await self.get(f"/v1/jobs/{job_id}")).json
 
-    async def reloaded(self) -> list[Problem]:
-        return self.problems
+    async def reloaded(self) -> Reloaded:
+        return Reloaded(problems=self.problems, needs_restart=("listen: a -> b needs a restart",))
 
     def ready(self) -> bool:
         return self.is_ready

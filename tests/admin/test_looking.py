@@ -137,7 +137,8 @@ async def test_health_ready_and_metrics(rig: Rig) -> None:
 
 
 async def test_reload_answers_with_every_problem(rig: Rig) -> None:
-    assert (await rig.post("/v1/reload")).json == {"reloaded": True}
+    told = {"reloaded": True, "needs_restart": ["listen: a -> b needs a restart"]}
+    assert (await rig.post("/v1/reload")).json == told
     rig.problems.append(Problem("isr.yaml", 3, 5, "routes.0.match", "must start with /"))
     answer = await rig.post("/v1/reload")
     assert answer.status == 422

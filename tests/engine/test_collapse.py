@@ -161,3 +161,17 @@ async def test_variants_are_never_mixed(start: Start, origin: ScriptedOrigin) ->
             ("kind html", "HIT"),
             ("kind 1", "HIT"),
         ]
+
+
+async def test_law_8_variants_beyond_the_cap_are_relayed_not_stored(
+    start: Start, origin: ScriptedOrigin
+) -> None:
+    origin.on("/p", page("hello", {"Vary": "Accept-Language"}))
+    async with start(ROUTE) as proxy:
+        for number in range(15):  # and the one without the header
+            await proxy.get("/p", {"Accept-Language": f"x-{number}"})
+            await proxy.settled()
+        over = await proxy.get("/p", {"Accept-Language": "x-99"})
+        assert (over.text, "too-many-variants" in over.cache_status) == ("hello", True)
+        assert (await proxy.get("/p", {"Accept-Language": "x-3"})).x_cache == "HIT"
+        assert (await proxy.get("/p", {"Accept-Language": "x-98"})).x_cache == "PASS"
