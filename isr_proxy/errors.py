@@ -7,6 +7,7 @@
     │   ├── StoreInUse         another process serves from this directory
     │   ├── EntryTooLarge      a body passed `max_entry`
     │   ├── TooManyVariants    a key has `max_variants` already
+    │   ├── Superseded         a younger page is stored already
     │   └── BadEntry           a file is not a whole entry
     ├── OriginError            the origin gave no usable answer; carries the core `Reason`'s word
     │   ├── OriginUnreachable  refused, unresolvable, no healthy origin, TLS failure
@@ -68,6 +69,10 @@ class EntryTooLarge(StoreError):
 
 class TooManyVariants(StoreError):
     """A key has `max_variants` variants already, and this is a new one."""
+
+
+class Superseded(StoreError):
+    """A page whose fetch began after a younger purge is stored already: the late writer loses."""
 
 
 class BadEntry(StoreError):

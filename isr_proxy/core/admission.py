@@ -95,7 +95,7 @@ def on_response(asked: Asked, head: Head) -> Judgement:
     return Admit(
         variant=_variant(head, asked, route),
         lines=_kept_lines(head, route),
-        tags=_tags(head, asked.match),
+        tags=_tags(head.fields, asked.match),
         origin_times=read_origin_times(head.status, head.fields, asked.answered_at),
         initial_age=_initial_age(asked, head),
     )
@@ -107,7 +107,7 @@ def _freshen(asked: Asked, head: Head) -> Freshen:
     names = frozenset(name.lower() for name, _ in fields)
     merged = asked.stored_fields.without(names | {b"date"}).plus(*fields)
     times = read_origin_times(200, merged, asked.answered_at)
-    return Freshen(fields.lines, times, _initial_age(asked, head))
+    return Freshen(fields.lines, _tags(merged, asked.match), times, _initial_age(asked, head))
 
 
 _NOT_FRESHENED: Final = frozenset(
@@ -124,7 +124,7 @@ def _initial_age(asked: Asked, head: Head) -> float:
 
 def failure_of(head: Head, asked: Asked) -> Failed | None:
     """Say whether an answer is a failure (law 1): 5xx and 429 always, other 4xx where a page is stored."""
-    if head.status == 304 or (head.status == 206 and asked.has_stored):
+    if head.status in (206, 304):
         return Failed(Reason.BAD_RESPONSE)  # nobody asked for a part, or whether it is modified
     explicit = not asked.match.route.revalidate.is_isr and has_explicit_freshness(head.fields)
     if head.status == 429:
@@ -149,7 +149,7 @@ def retry_after(fields: Fields, now: float) -> float | None:
 def _refusal(asked: Asked, head: Head, route: Route) -> Reason | None:
     """Say why an answer is not stored, or None. In doubt it is not (law 9)."""
     control, _ = effective_directives(head.fields)
-    if head.status == 206 or b"content-range" in head.fields:
+    if b"content-range" in head.fields:
         return Reason.PARTIAL
     if (head.fields.first(b"content-type") or "").lower().startswith("text/event-stream"):
         return Reason.EVENT_STREAM
@@ -267,11 +267,11 @@ def _kept_lines(head: Head, route: Route) -> tuple[tuple[bytes, bytes], ...]:
     return end_to_end(head.fields).without(frozenset(drop)).lines
 
 
-def _tags(head: Head, match: Match) -> tuple[str, ...]:
+def _tags(fields: Fields, match: Match) -> tuple[str, ...]:
     """Collect the tags of the route and of the origin's fields, in the form they are compared in."""
     found = dict.fromkeys(normal_tag(tag) for tag in match.tags())
     for name, separator in _TAG_SEPARATORS.items():
-        for value in head.fields.all(name):
+        for value in fields.all(name):
             found.update(
                 dict.fromkeys(normal_tag(tag.strip(_QUOTED)) for tag in separator.split(_text(value)))
             )

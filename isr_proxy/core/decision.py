@@ -127,6 +127,7 @@ class Freshen:
     """The stored page is still right (304): these lines replace those of the same names."""
 
     lines: tuple[Line, ...]
+    tags: tuple[str, ...]
     origin_times: OriginTimes
     initial_age: float
 

@@ -163,7 +163,7 @@ def _on_vary_miss(request: Request, names: tuple[str, ...]) -> Decision:
 def _on_stored(asked: CacheControl, route: Route, found: Stored, around: Surroundings) -> Decision:
     variant = found.meta.variant
     at = times(found.meta, found.state, route, around.now, soft_purged_at=found.verdict.stale_at)
-    wanted = _on_client_directives(asked, at, variant)
+    wanted = _on_client_directives(asked, at, variant, _error_fallback(at, found, route))
     if wanted is not None:
         return wanted
     match at.phase:
@@ -203,13 +203,15 @@ def _error_fallback(at: Times, found: Stored, route: Route) -> Times | None:
     return at if window > 0 and -at.ttl <= window else None
 
 
-def _on_client_directives(asked: CacheControl, at: Times, variant: Variant) -> Decision | None:
+def _on_client_directives(
+    asked: CacheControl, at: Times, variant: Variant, fallback: Times | None
+) -> Decision | None:
     """Honor what the request asks of a stored page (RFC 9111 §5.2.1)."""
     is_wanted_new = "no-cache" in asked or _is_too_old(asked, at)
     if "only-if-cached" in asked:
         is_usable = at.phase is Phase.FRESH and not is_wanted_new
         return None if is_usable else Refuse(504, Reason.ONLY_IF_CACHED)
-    return Fetch(Reason.REQUEST, variant) if is_wanted_new else None
+    return Fetch(Reason.REQUEST, variant, fallback) if is_wanted_new else None
 
 
 def _is_too_old(control: CacheControl, at: Times) -> bool:

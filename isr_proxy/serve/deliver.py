@@ -115,15 +115,11 @@ class Delivery:
             return answer.body_bytes
         return content_length(answer.head.fields)
 
-    def broken(self, broken: Broken, status: str) -> None:
-        """Send what is left when the origin failed and nothing is stored: its own error page, or ours."""
-        reason = broken.failed.reason
-        if broken.head is None:
-            self.error(failure_status(reason), reason)
-            return
-        head = relayed_head(broken.head, status, XCache.ERROR)
-        shared = Head(head.status, head.reason, head.fields.without(frozenset({b"set-cookie"})))
-        self._whole(shared, broken.body, XCache.ERROR, reason)
+    def broken(self, broken: Broken, head: Head, status: str) -> None:
+        """Send the origin's own error page, where nothing is stored."""
+        told = relayed_head(head, status, XCache.ERROR)
+        shared = Head(told.status, told.reason, told.fields.without(frozenset({b"set-cookie"})))
+        self._whole(shared, broken.body, XCache.ERROR, broken.failed.reason)
 
     def refuse(self, refuse: Refuse) -> None:
         """Send an error of ours that a Decision asked for."""

@@ -14,12 +14,11 @@ from typing import Final, Protocol, assert_never
 import structlog
 
 from isr_proxy.coord.base import PurgeLog
-from isr_proxy.coord.flight import MAX_WAITERS, Flight, Flights
+from isr_proxy.coord.flight import Flight
 from isr_proxy.core.admission import PERSONAL_HEADERS, Asked, on_response
 from isr_proxy.core.decision import (
     Admit,
     Decision,
-    Failed,
     Fetch,
     LookUp,
     Pass,
@@ -31,19 +30,18 @@ from isr_proxy.core.decision import (
     Stored,
     VaryMissed,
 )
-from isr_proxy.core.freshness import Times, times
-from isr_proxy.core.http import Fields, Head, Request
+from isr_proxy.core.freshness import Times, remaining, times
+from isr_proxy.core.http import Fields, Head, Request, content_length
 from isr_proxy.core.key import PLAIN, Key, variant_of
 from isr_proxy.core.policy import Surroundings, on_arrival, on_request
-from isr_proxy.core.purges import Subject
 from isr_proxy.core.reason import Reason, XCache
 from isr_proxy.core.routes import Match, RouteTable
 from isr_proxy.core.settings import Settings
 from isr_proxy.errors import VisitorGone
 from isr_proxy.origin.client import Client
-from isr_proxy.serve.deliver import Delivery
+from isr_proxy.serve.boarding import Boarding, Full
+from isr_proxy.serve.deliver import Delivery, failure_status
 from isr_proxy.serve.exchange import Exchange
-from isr_proxy.serve.hit_for_pass import HitForPass
 from isr_proxy.serve.outcome import Observer
 from isr_proxy.serve.passthrough import Passthrough
 from isr_proxy.serve.regenerate import (
@@ -114,9 +112,8 @@ class Engine:
         self._now = now
         self._regenerator = Regenerator(settings, store, purges, client, observer, now)
         self._passthrough = Passthrough(settings, client)
-        self.flights: Flights[Opening] = Flights(_crashed)
-        self._hit_for_pass = HitForPass()
-        self._behind = 0  # background regenerations under way
+        self._boarding = Boarding(self._regenerator, purges, now)
+        self.flights = self._boarding.flights
         self.purge_method: Answerer | None = None
         self.prerendered: Callable[[Match, str], bool] = lambda match, path: False
 
@@ -182,17 +179,9 @@ class Engine:
     def _around(self, visit: Visit | Foreseen) -> Surroundings:
         return Surroundings(
             self._now(),
-            self._is_hit_for_pass(visit),
+            self._boarding.is_passing(visit.key, is_personal=_is_personal(visit.request)),
             self.prerendered(visit.match, visit.key.path),
         )
-
-    def _is_hit_for_pass(self, visit: Visit | Foreseen) -> bool:
-        sequence = self._hit_for_pass.holds(_pass_identity(visit), self._now())
-        if sequence is None:
-            return False
-        subject = Subject(visit.key.host, visit.key.path, visit.key.query, ())
-        verdict = self.purges.index.verdict(subject, sequence)
-        return not verdict.hidden and verdict.stale_at is None
 
     async def _carry_out(self, visit: Visit, decision: Decision, found: Found) -> bool:
         """Do what was decided; False when it must be decided again."""
@@ -230,8 +219,10 @@ class Engine:
     def _reconsider(self, visit: Visit, head: Head) -> None:
         """Forget that a key is uncacheable once it answers anybody with what could be stored."""
         now = self._now()
-        if isinstance(on_response(Asked(visit.match, visit.request.fields, now, now), head), Admit):
-            self._hit_for_pass.forget(_pass_identity(visit))
+        judged = on_response(Asked(visit.match, visit.request.fields, now, now), head)
+        is_small = (content_length(head.fields) or 0) <= self.settings.store.max_entry
+        if isinstance(judged, Admit) and is_small:
+            self._boarding.forget_pass(visit.key)
 
     async def foresee(self, foreseen: Foreseen) -> tuple[Found, Decision]:
         """Say what is stored for a request and what would be decided; does nothing of it."""
@@ -242,95 +233,62 @@ class Engine:
     # --- asking the origin ---
 
     async def regenerate(self, job: Job, since: int) -> Flight[Opening]:
-        """Fetch a page now, and return its flight when it has landed.
-
-        One that flies already counts if it began at `since` of the purge log or later; an earlier one is
-        waited for, as there is one at a time (law 3).
-        """
-        while (flight := self.flights.find(job.identity)) is not None:
-            await flight.landed()
-            if flight.sequence >= since:
-                return flight
-        flight = self._launch(job)
-        await flight.landed()
-        return flight
+        """Fetch a page now: see Boarding."""
+        return await self._boarding.regenerate(job, since)
 
     def regenerate_behind(self, job: Job) -> Reason:
-        """Start a regeneration nobody waits for, unless one flies or as many as may."""
-        flight = self.flights.find(job.identity)
-        if flight is not None and not self._is_outdated(flight, job.key):
-            return Reason.REGENERATING
-        if self._behind >= self.settings.origin.max_regenerations:
-            return Reason.SATURATED
-        self._behind += 1
-        flight = self._launch(job)
-        flight.opening.add_done_callback(lambda _: None)
-        assert flight.task is not None
-        flight.task.add_done_callback(self._landed_behind)
-        return Reason.REGENERATING
-
-    def _landed_behind(self, _: asyncio.Task[None]) -> None:
-        self._behind -= 1
-
-    def _launch(self, job: Job) -> Flight[Opening]:
-        return self.flights.launch(
-            job.identity, self.purges.index.sequence, lambda flight: self._regenerator.fly(flight, job)
-        )
-
-    def _is_outdated(self, flight: Flight[Opening], key: Key) -> bool:
-        """Tell whether a purge since its start may hide what a flight will bring (law 2)."""
-        subject = Subject(key.host, key.path, key.query, None)
-        return self.purges.index.verdict(subject, flight.sequence).hidden
+        """Start a regeneration nobody waits for: see Boarding."""
+        return self._boarding.regenerate_behind(job, self.settings.origin.max_regenerations)
 
     async def _fetch(self, visit: Visit, decision: Fetch, found: Found) -> bool:
+        """Have the page fetched, by this visit or one before it; False when it must be decided again."""
         job = self._job(visit, decision, found)
-        flight = self.flights.find(job.identity)
-        is_leader = flight is None or self._is_outdated(flight, job.key)
-        if flight is None or is_leader:
-            flight = self._launch(job)
-            flight.has_leader = decision.fallback is None
-        elif flight.waiters >= MAX_WAITERS:
-            visit.delivery.error(503, Reason.BUSY, retry_after=1)
+        try:
+            flight, is_leader = self._boarding.board(job)
+        except Full:
+            visit.delivery.error(503, Reason.BUSY)
             return True
-        if decision.fallback is not None and isinstance(found, Entry):
-            return await self._wait_with_fallback(visit, flight, found, decision.fallback)
         opening = await _opening(flight, is_leader=is_leader)
-        return await self._deliver(visit, decision, flight, opening, is_leader=is_leader)
+        if not is_leader and self._boarding.is_outdated(flight, job):
+            return False
+        if decision.fallback is not None and isinstance(found, Entry) and not isinstance(opening, Relayed):
+            return await self._serve_better(visit, flight, found, decision.fallback)
+        return await self._deliver(visit, decision, job, opening, is_leader=is_leader)
 
     def _job(self, visit: Visit, decision: Fetch, found: Found) -> Job:
         own = None if visit.match.route.revalidate.is_isr else visit.request
         stored = found if isinstance(found, Entry) else None
-        return Job(visit.key, decision.variant, visit.match, stored, own, decision.reason)
+        interim = visit.exchange.interim
+        return Job(visit.key, decision.variant, visit.match, stored, own, decision.reason, interim)
 
-    async def _wait_with_fallback(
-        self, visit: Visit, flight: Flight[Opening], stored: Entry, at: Times
-    ) -> bool:
-        """A page is at hand should the origin fail, so wait for the whole new one."""
-        opening = await flight.opened()
-        if isinstance(opening, Relayed):
-            self._remember_pass(visit)
-            await self._pass(visit, opening.reason)
-            return True
+    async def _serve_better(self, visit: Visit, flight: Flight[Opening], stored: Entry, at: Times) -> bool:
+        """A page is at hand should the origin fail, so wait for the whole new one, and serve the better."""
         await flight.landed()
+        if self._regenerator.verdict(stored).hidden:
+            return False
         found = await self.find(visit)
-        if isinstance(found, Entry) and found.state.fetched_at > stored.state.fetched_at:
-            await self._serve_landed(visit, found, forward_status(Reason.STALE, outcome=Reason.STORED))
-            return True
-        status = f"{forward_status(Reason.ORIGIN_FAILED)}; ttl={int(at.ttl)}"
+        if isinstance(found, Entry) and found.state != stored.state and not found.state.failures:
+            return await self._serve_landed(visit, found, forward_status(Reason.STALE, outcome=Reason.STORED))
+        status = f"{forward_status(Reason.ORIGIN_FAILED)}; ttl={remaining(at.ttl)}"
         await visit.delivery.entry(stored, visit.match.route, at, status, XCache.STALE, Reason.ORIGIN_FAILED)
         return True
 
-    async def _serve_landed(self, visit: Visit, entry: Entry, status: str) -> None:
+    async def _serve_landed(self, visit: Visit, entry: Entry, status: str) -> bool:
+        """Serve what a fetch brought, if it is this visitor's variant and no purge came meanwhile."""
         verdict = self._regenerator.verdict(entry)
+        if verdict.hidden or entry.variant != variant_of(entry.variant.names, visit.request.fields):
+            visit.names = entry.variant.names
+            return False
         route = visit.match.route
         at = times(entry.meta, entry.state, route, self._now(), soft_purged_at=verdict.stale_at)
         await visit.delivery.entry(entry, route, at, status, XCache.MISS, Reason.STORED)
+        return True
 
     async def _deliver(
         self,
         visit: Visit,
         decision: Fetch,
-        flight: Flight[Opening],
+        job: Job,
         opening: Opening,
         *,
         is_leader: bool,
@@ -338,21 +296,28 @@ class Engine:
         match opening:
             case Landed(entry, said):
                 status = forward_status(decision.reason, status=said, outcome=Reason.STORED)
-                await self._serve_landed(
-                    visit, entry, status if is_leader else collapsed_status(decision.reason)
-                )
+                collapsed = collapsed_status(decision.reason)
+                return await self._serve_landed(visit, entry, status if is_leader else collapsed)
             case Streaming():
                 return await self._read_along(visit, decision, opening, is_leader=is_leader)
             case Relayed():
-                await self._relay(visit, decision, opening, is_leader=is_leader)
-            case Broken(failed, head):
-                status = forward_status(
-                    decision.reason, status=None if head is None else head.status, outcome=failed.reason
-                )
-                visit.delivery.broken(opening, status)
+                return await self._relay(visit, decision, opening, is_leader=is_leader)
+            case Broken():
+                self._fail(visit, decision, job, opening, is_leader=is_leader)
+                return True
             case _:
                 assert_never(opening)
-        return True
+
+    def _fail(self, visit: Visit, decision: Fetch, job: Job, broken: Broken, *, is_leader: bool) -> None:
+        """Show what failed; a page that one visitor's own request brought is shown to him alone (law 4)."""
+        reason = broken.failed.reason
+        if broken.head is not None and (is_leader or not broken.is_personal):
+            status = forward_status(decision.reason, status=broken.head.status, outcome=reason)
+            visit.delivery.broken(broken, broken.head, status)
+        elif job.stored is not None and job.stored.meta.origin_times.forbids_stale:
+            visit.delivery.error(504, reason)  # RFC 9111 §5.2.2.2
+        else:
+            visit.delivery.error(failure_status(reason), reason)
 
     async def _read_along(
         self, visit: Visit, decision: Fetch, opening: Streaming, *, is_leader: bool
@@ -373,21 +338,25 @@ class Engine:
         await visit.delivery.streaming(opening, visit.match.route, status, decision.reason)
         return True
 
-    async def _relay(self, visit: Visit, decision: Fetch, opening: Relayed, *, is_leader: bool) -> None:
-        """Give the leader's visitor the answer, if it is one to his own request; the others pass."""
-        self._remember_pass(visit)
+    async def _relay(self, visit: Visit, decision: Fetch, opening: Relayed, *, is_leader: bool) -> bool:
+        """Give the leader's visitor the answer, if it is one to his own request; the others pass.
+
+        What one visitor's cookies brought says nothing to those without: they ask again.
+        """
+        is_personal = _is_personal(visit.request)
+        if opening.is_personal and not is_leader and not is_personal:
+            return False
+        self._boarding.remember_pass(visit.key, is_personal=is_personal)
         answer = opening.take() if is_leader else None
-        is_his_own = not visit.match.route.revalidate.is_isr or not _is_personal(visit.request)
+        is_his_own = not visit.match.route.revalidate.is_isr or not is_personal
         if answer is not None and is_his_own:
             status = forward_status(decision.reason, status=answer.head.status, outcome=opening.reason)
             await visit.delivery.relay(answer, status, XCache.MISS, opening.reason)
-            return
+            return True
         if answer is not None:
             await answer.aclose()
         await self._pass(visit, opening.reason)
-
-    def _remember_pass(self, visit: Visit) -> None:
-        self._hit_for_pass.remember(_pass_identity(visit), self._now(), self.purges.index.sequence)
+        return True
 
     # --- the shell ---
 
@@ -405,19 +374,20 @@ class Engine:
         return True
 
     async def obtain(self, key: Key) -> tuple[Entry, Match, Times] | None:
-        """Return a page by its key, generated now if it must be; None when the origin will not give it."""
+        """Return a 200 by its key, generated now if it must be; None when the origin will not give it."""
         match = self.routes.match(key.host, key.path)
         if match is None or not match.route.revalidate.is_isr:
             return None
         for _ in range(2):
             found = await self.store.lookup(key, _NO_FIELDS)
             if isinstance(found, Entry) and not self._regenerator.verdict(found).hidden:
+                if found.meta.status != 200:
+                    return None
                 at = times(found.meta, found.state, match.route, self._now(), soft_purged_at=None)
                 if at.ttl <= 0:
                     self.regenerate_behind(Job(key, found.variant, match, found))
                 return found, match, at
-            job = Job(key, PLAIN, match)
-            await (self.flights.find(job.identity) or self._launch(job)).landed()
+            await self._boarding.regenerate(Job(key, PLAIN, match), since=0)
         return None
 
     async def drain(self, timeout: float) -> None:
@@ -446,14 +416,3 @@ def _entry(found: Found) -> Entry:
 
 def _is_personal(request: Request) -> bool:
     return any(name.encode() in request.fields for name in PERSONAL_HEADERS)
-
-
-def _pass_identity(visit: Visit | Foreseen) -> bytes:
-    """Who brings cookies may get what nobody else may: his answers tell nothing of theirs."""
-    return visit.key.digest + (b"personal" if _is_personal(visit.request) else b"")
-
-
-def _crashed(error: BaseException) -> Opening:
-    if not isinstance(error, asyncio.CancelledError):
-        _log.error("regeneration crashed", exc_info=error)
-    return Broken(Failed(Reason.INTERNAL))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -18,23 +19,24 @@ from msgspec import structs
 
 from isr_proxy.coord.base import PurgeLog
 from isr_proxy.coord.flight import Flight
-from isr_proxy.core.admission import Asked, on_failure, on_response
+from isr_proxy.core.admission import PERSONAL_HEADERS, Asked, on_failure, on_response
 from isr_proxy.core.decision import Admit, Failed, Freshen, Relay
-from isr_proxy.core.entry import Meta, OriginTimes, State
+from isr_proxy.core.entry import Meta, State
 from isr_proxy.core.forward import conditional_lines, neutral_fields, shared_fields
 from isr_proxy.core.freshness import Phase, lifetime, times
 from isr_proxy.core.guard import GuardScan
 from isr_proxy.core.http import Fields, Head, Line, Request
 from isr_proxy.core.key import PLAIN, Key, Variant
-from isr_proxy.core.purges import Subject, Verdict
+from isr_proxy.core.purges import Subject, Verdict, normal_tag
 from isr_proxy.core.reason import Reason
 from isr_proxy.core.routes import Match
-from isr_proxy.core.settings import Route, Settings
+from isr_proxy.core.settings import Guard, Route, Settings
 from isr_proxy.errors import (
     EntryTooLarge,
     OriginError,
     OriginTimeout,
     StoreError,
+    Superseded,
     TooManyVariants,
     VisitorGone,
 )
@@ -59,6 +61,19 @@ class Job:
     stored: Entry | None = None
     request: Request | None = None  # the leader's, sent only where the origin decides what is shared
     reason: Reason = Reason.URI_MISS
+    interim: Callable[[Head], None] | None = None  # where the leader's visitor takes 1xx
+
+    @property
+    def is_personal(self) -> bool:
+        """Tell whether one visitor's cookies or authorization go along: what they bring is his alone."""
+        fields = _NO_FIELDS if self.request is None else self.request.fields
+        return any(name.encode() in fields for name in PERSONAL_HEADERS)
+
+    @property
+    def known_tags(self) -> tuple[str, ...]:
+        """Return the tags the page will have, as far as they are known before it is fetched."""
+        stored = () if self.stored is None else self.stored.meta.tags
+        return (*stored, *map(normal_tag, self.match.tags()))
 
     @property
     def identity(self) -> bytes:
@@ -90,6 +105,7 @@ class Relayed:
     reason: Reason
     head: Head
     answer: Answer | None
+    is_personal: bool = False
 
     def take(self) -> Answer | None:
         answer, self.answer = self.answer, None
@@ -103,6 +119,7 @@ class Broken:
     failed: Failed
     head: Head | None = None
     body: bytes = b""
+    is_personal: bool = False
 
 
 Opening = Streaming | Landed | Relayed | Broken
@@ -184,7 +201,7 @@ class Regenerator:
                     case Admit():
                         return await self._admit(flight, job, answer, judged, deadline)
                     case Failed():
-                        await self._fail(flight, job, await _error_page(answer, judged))
+                        await self._fail(flight, job, await _error_page(answer, judged, job))
                         return judged.reason, False
                     case Relay():
                         await self._relay(flight, job, answer, judged)
@@ -201,7 +218,8 @@ class Regenerator:
         if usable is not None:
             fields = fields.plus(*conditional_lines(usable.meta))
         host = self.settings.origin.host or job.key.host
-        return await self._client.fetch(Outgoing("GET", job.key.target, host, fields))
+        asked = Outgoing("GET", job.key.target, host, fields, on_interim=_guarded(job.interim))
+        return await self._client.fetch(asked)
 
     def _usable(self, job: Job) -> Entry | None:
         """Return the stored page, unless a purge says that it is wrong: then it is not even validated."""
@@ -216,11 +234,18 @@ class Regenerator:
             sent,
             requested_at,
             self._now(),
-            has_stored=usable is not None and usable.meta.status < 400,
+            has_stored=self._is_worth_keeping(usable, job),
             is_conditional=usable is not None,
             varies_on=job.variant.names,
             stored_fields=Fields() if usable is None else usable.meta.fields,
         )
+
+    def _is_worth_keeping(self, usable: Entry | None, job: Job) -> bool:
+        """Tell whether what is stored is a good page that may still be served some way."""
+        if usable is None or usable.meta.status >= 400:
+            return False
+        at = times(usable.meta, usable.state, job.match.route, self._now(), soft_purged_at=None)
+        return at.phase is not Phase.DEAD
 
     def _judge(self, asked: Asked, answer: Answer) -> Admit | Freshen | Relay | Failed:
         judged = on_response(asked, answer.head)
@@ -237,29 +262,39 @@ class Regenerator:
     async def _freshen(self, flight: Flight[Opening], job: Job, freshen: Freshen) -> tuple[Reason, bool]:
         """The origin says the stored page is still right."""
         assert job.stored is not None, "a 304 was judged, so a page was validated"
-        meta = replace_lines(job.stored.meta, freshen.lines, freshen.origin_times)
+        meta = replace_lines(job.stored.meta, freshen)
         flight.open(Landed(await self._keep(flight, job.stored, meta, freshen.initial_age), 304))
         return Reason.STORED, True
+
+    async def _is_overtaken(self, flight: Flight[Opening], key: Key, variant: Variant) -> bool:
+        """Tell whether a fetch that began after a later purge has stored its page: the younger wins."""
+        if self._purges.index.sequence <= flight.sequence:
+            return False
+        found = await self._store.lookup(key, Fields(_variant_lines(variant)))
+        return isinstance(found, Entry) and found.state.sequence > flight.sequence
 
     async def _keep(self, flight: Flight[Opening], stored: Entry, meta: Meta, age: float) -> Entry:
         """Freshen a stored page: its state, and its meta only where that says something new."""
         state = State(flight.sequence, self._now(), age, count=stored.state.count + 1)
+        if await self._is_overtaken(flight, stored.key, stored.variant):
+            return replace(stored, state=state)
         if says_the_same(meta, stored.meta):
             return await self._store.update(stored, state)
         return await self._store.rewrite(stored, meta, state)
 
     async def _relay(self, flight: Flight[Opening], job: Job, answer: Answer, relay: Relay) -> None:
-        if job.stored is not None:
-            await self._store.remove(job.stored)
+        if job.stored is not None and not job.is_personal and relay.reason is not Reason.TOO_LARGE:
+            with suppress(StoreError):  # it stays, stale, until the disk lets go of it
+                await self._store.remove(job.stored)
         if flight.has_leader:
-            flight.open(Relayed(relay.reason, answer.head, answer))
+            flight.open(Relayed(relay.reason, answer.head, answer, job.is_personal))
         else:
             await answer.aclose()
-            flight.open(Relayed(relay.reason, answer.head, None))
+            flight.open(Relayed(relay.reason, answer.head, None, job.is_personal))
 
     async def _fail(self, flight: Flight[Opening], job: Job, broken: Broken) -> None:
         """Law 1: whatever is stored stays; only the time to try again is noted."""
-        if job.stored is not None:
+        if job.stored is not None and not await self._is_overtaken(flight, job.key, job.stored.variant):
             ttl = lifetime(job.stored.meta, job.match.route).ttl
             state = on_failure(job.stored.state, broken.failed, ttl, self._now(), random.random())
             await self._store.update(job.stored, state)
@@ -292,7 +327,8 @@ class Regenerator:
         self, flight: Flight[Opening], answer: Answer, writer: Writer, job: Job, deadline: asyncio.Timeout
     ) -> Reason | None:
         """Write the body; returns why it is not to be stored, or None."""
-        scan = GuardScan(job.match.route.guard)
+        has_page = 200 <= answer.head.status < 300  # a guard says what pages are like, not what 404 is
+        scan = GuardScan(job.match.route.guard if has_page else Guard())
         async for chunk in answer.chunks():
             try:
                 await writer.write(chunk)
@@ -300,6 +336,8 @@ class Regenerator:
                 return await _pour_out(flight, answer, writer, chunk, deadline)
             except StoreError:
                 return Reason.STORE_FAILED
+            if writer.is_abandoned:
+                deadline.reschedule(None)  # the disk refused: now it is the visitors' own pace
             scan.feed(chunk)
         await writer.finish()
         if writer.is_abandoned:
@@ -319,6 +357,8 @@ class Regenerator:
         subject = Subject(job.key.host, job.key.path, job.key.query, admit.tags)
         if self._purges.index.verdict(subject, flight.sequence).hidden:
             return Reason.SUPERSEDED, False
+        if await self._is_overtaken(flight, job.key, admit.variant):
+            return Reason.SUPERSEDED, False
         if job.stored is not None and self._is_same_page(job.stored, meta, writer):
             old = job.stored.meta
             kept = structs.replace(meta, bodies=old.bodies, generated_at=old.generated_at)
@@ -330,6 +370,8 @@ class Regenerator:
             await writer.commit(meta, state, copies)
         except TooManyVariants:
             return Reason.TOO_MANY_VARIANTS, False
+        except Superseded:
+            return Reason.SUPERSEDED, False
         except StoreError as error:
             _log.debug("page not stored", url=job.key.url, error=str(error))
             return Reason.STORE_FAILED, False
@@ -350,6 +392,18 @@ def _outgoing_fields(job: Job) -> Fields:
     if job.request is not None:
         return shared_fields(job.request)
     return neutral_fields(job.key, job.variant)
+
+
+def _guarded(interim: Callable[[Head], None] | None) -> Callable[[Head], None] | None:
+    """Let a visitor who hung up miss his 1xx, without harm to the fetch."""
+    if interim is None:
+        return None
+
+    def tell(head: Head) -> None:
+        with suppress(VisitorGone):
+            interim(head)
+
+    return tell
 
 
 async def _copies(head: Head, route: Route, writer: Writer) -> list[tuple[str, bytes]]:
@@ -380,8 +434,10 @@ async def _pour_out(
     return Reason.TOO_LARGE
 
 
-async def _error_page(answer: Answer, failed: Failed) -> Broken:
-    """Read the origin's own error page, so that every waiter can be shown it."""
+async def _error_page(answer: Answer, failed: Failed, job: Job) -> Broken:
+    """Read the origin's own error page, so that whoever waits can be shown it."""
+    if answer.head.status < 400:
+        return Broken(failed)
     body = bytearray()
     try:
         async for chunk in answer.chunks():
@@ -390,7 +446,7 @@ async def _error_page(answer: Answer, failed: Failed) -> Broken:
                 return Broken(failed)
     except OriginError:
         return Broken(failed)
-    return Broken(failed, answer.head, bytes(body))
+    return Broken(failed, answer.head, bytes(body), job.is_personal)
 
 
 def meta_of(key: Key, head: Head, admit: Admit, checksum: bytes, now: float) -> Meta:
@@ -414,11 +470,11 @@ def meta_of(key: Key, head: Head, admit: Admit, checksum: bytes, now: float) -> 
     )
 
 
-def replace_lines(meta: Meta, lines: tuple[Line, ...], origin_times: OriginTimes) -> Meta:
+def replace_lines(meta: Meta, freshen: Freshen) -> Meta:
     """Merge a 304's fields into a meta (RFC 9111 §3.2): same names replaced, the others kept."""
-    names = frozenset(name.lower() for name, _ in lines)
-    merged = (*meta.fields.without(names), *lines)
-    return structs.replace(meta, lines=merged, origin_times=origin_times)
+    names = frozenset(name.lower() for name, _ in freshen.lines)
+    merged = (*meta.fields.without(names), *freshen.lines)
+    return structs.replace(meta, lines=merged, tags=freshen.tags, origin_times=freshen.origin_times)
 
 
 _CHANGES_EVERY_TIME: Final = frozenset({b"date", b"expires", b"x-request-id", b"server-timing"})

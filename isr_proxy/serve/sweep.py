@@ -22,7 +22,7 @@ from isr_proxy.coord.flight import Flights
 from isr_proxy.coord.local import LocalPurgeLog
 from isr_proxy.core.purges import Purge
 from isr_proxy.errors import StoreError, StoreUnavailable
-from isr_proxy.serve.hit_for_pass import SECONDS as HIT_FOR_PASS_SECONDS
+from isr_proxy.serve.hit_for_pass import PASS_SECONDS as HIT_FOR_PASS_SECONDS
 from isr_proxy.store.catalog import Catalog
 
 _log = structlog.get_logger("isr_proxy.sweep")

@@ -11,6 +11,7 @@ recorded in the catalog under the same lock, so that its rows come in the order 
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import sqlite3
 import weakref
@@ -50,6 +51,8 @@ _log = structlog.get_logger("isr_proxy.store")
 _THREADS: Final = 8
 _META_BYTES: Final = 4096  # estimate of what meta and padding add to a body
 _REBUILD_AFTER: Final = 30.0
+_COMMITS_AT_ONCE: Final = 16
+_COMMITS_MAX: Final = 512  # with those that wait for their turn (law 8)
 
 R = TypeVar("R")
 
@@ -95,6 +98,8 @@ class DiskStore:
         self._key_locks: weakref.WeakValueDictionary[bytes, asyncio.Lock] = weakref.WeakValueDictionary()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._rescanner: asyncio.Task[None] | None = None
+        self._commits = 0
+        self._turns = asyncio.Semaphore(_COMMITS_AT_ONCE)
         self._listeners: list[Callable[[Name, Entry | None], None]] = []
         self._measure()
         catalog.on_broken = self._fill_catalog
@@ -183,6 +188,21 @@ class DiskStore:
     async def _commit_now(
         self, writer: DiskWriter, meta: Meta, state: State, encodings: Sequence[tuple[str, bytes]]
     ) -> Entry:
+        """Wait for a turn before any room is promised: else who waits would evict who is stored."""
+        self._commits += 1
+        try:
+            if self._commits > _COMMITS_MAX:
+                await writer.spool.forget_file()
+                raise self.refusals.refused(OSError(errno.EBUSY, "too many pages at once"), "storing a page")
+            async with self._turns:
+                return await self._commit_in_turn(writer, meta, state, encodings)
+        finally:
+            self._commits -= 1
+            writer.reservation.release()
+
+    async def _commit_in_turn(
+        self, writer: DiskWriter, meta: Meta, state: State, encodings: Sequence[tuple[str, bytes]]
+    ) -> Entry:
         key, variant, body = writer.key, writer.variant, writer.spool.identity()
         try:
             await self.catalog.settle()
@@ -197,8 +217,6 @@ class DiskStore:
         except BaseException:
             await writer.spool.forget_file()
             raise
-        finally:
-            writer.reservation.release()
         return entry
 
     def _note_placed(self, entry: Entry, placed: Placed) -> None:
@@ -408,8 +426,13 @@ class DiskStore:
         """Carry work through even when whoever asked for it is cancelled: threads cannot be stopped."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._carried_through)
         return await asyncio.shield(task)
+
+    def _carried_through(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever asked may be gone; then nobody else looks at it
 
     async def _run(self, work: Callable[[], R]) -> R:
         return await asyncio.get_running_loop().run_in_executor(self.executor, work)

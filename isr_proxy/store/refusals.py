@@ -27,6 +27,7 @@ _ADVICE: Final = {
     errno.EPERM: "give this user write access to store.path",
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
     errno.ENFILE: "raise the system's limit of open files (fs.file-max)",
+    errno.EBUSY: "use a faster disk, or store.fsync: false; some pages are not stored meanwhile",
     errno.EIO: "check the disk; the kernel log names the fault",
 }
 

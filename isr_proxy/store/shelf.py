@@ -18,7 +18,7 @@ import msgspec
 from isr_proxy.core.entry import Meta, State, VaryIndex, encode_vary_index
 from isr_proxy.core.http import Fields
 from isr_proxy.core.key import PLAIN, Key, Variant, variant_of
-from isr_proxy.errors import BadEntry, TooManyVariants
+from isr_proxy.errors import BadEntry, Superseded, TooManyVariants
 from isr_proxy.store.base import Entry, Found, VaryMiss
 from isr_proxy.store.layout import Layout, Name, is_variant, key_part, name_of
 from isr_proxy.store.ledger import Change, Forgotten
@@ -130,8 +130,14 @@ class Shelf:
         state: State,
         now: float,
     ) -> Placed:
-        """Make a page's file and put it in its place; TooManyVariants leaves everything as it was."""
+        """Make a page's file and put it in its place.
+
+        TooManyVariants and Superseded leave everything as it was. The purge sequence is the fencing token:
+        a fetch that began before the one that is stored comes too late.
+        """
         name = name_of(key.digest, variant)
+        if self._sequence_at(name) > state.sequence:
+            raise Superseded(f"{key.url} has been fetched since")
         old = self._index(key.digest)
         index = self._with_variant(key, variant, old)
         temp, meta = self._workshop.make_page(body, encodings, meta, state)
@@ -140,6 +146,15 @@ class Shelf:
         changes = [page_row(name, meta, state, temp.file, now), *self._install(temp, name, old, index)]
         self._verified.mark(name, stamp_of(os.fstat(temp.file.descriptor)))
         return Placed(page, tuple(changes), self.shard_bytes(name))
+
+    def _sequence_at(self, name: Name) -> int:
+        """Return the sequence of the page that lies at a name, 0 where there is none that can be read."""
+        try:
+            file = open_file(self.layout.page(name))
+            state = None if file is None else read_head(file)[1]
+        except (BadEntry, OSError):
+            return 0
+        return 0 if state is None else state.sequence
 
     def _with_variant(self, key: Key, variant: Variant, old: VaryIndex | None) -> VaryIndex | None:
         if not variant.headers:

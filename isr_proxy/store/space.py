@@ -78,7 +78,6 @@ class Space:
         victims = await self._catalog.victims(excess + spare)
         if not victims:
             raise StoreUnavailable("it does not fit into store.max_size, and nothing is left to evict")
-        for name, _ in victims:
-            await self._drop(name)
-            self.evictions += 1
+        await asyncio.gather(*(self._drop(name) for name, _ in victims))
+        self.evictions += len(victims)
         await self._catalog.flush()

@@ -1,0 +1,150 @@
+"""Who flies with whom: joining a fetch, starting one, remembering what is not worth waiting for.
+
+Knows flights, and whether one may still be joined after a purge. Must not know what visitors are told, nor
+how a page is fetched (regenerate.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from isr_proxy.coord.base import PurgeLog
+from isr_proxy.coord.flight import MAX_WAITERS, Flight, Flights
+from isr_proxy.core.decision import Failed
+from isr_proxy.core.key import Key
+from isr_proxy.core.purges import Subject
+from isr_proxy.core.reason import Reason
+from isr_proxy.serve.hit_for_pass import FAILING_SECONDS, PASS_SECONDS, Remembered
+from isr_proxy.serve.regenerate import Broken, Job, Opening, Regenerator, Relayed, Streaming
+
+_log = structlog.get_logger("isr_proxy.boarding")
+
+_PERSONAL = b"personal"
+
+
+class Full(Exception):
+    """As many wait for this fetch as may (law 8)."""
+
+
+class Boarding:
+    """The flights of one process, and what it learned from those that brought nothing to store."""
+
+    def __init__(self, regenerator: Regenerator, purges: PurgeLog, now: Callable[[], float]) -> None:
+        self.flights: Flights[Opening] = Flights(_crashed)
+        self._regenerator = regenerator
+        self._purges = purges
+        self._now = now
+        self._passing = Remembered(PASS_SECONDS)
+        self._too_large = Remembered(PASS_SECONDS)
+        self._failing = Remembered(FAILING_SECONDS)
+        self._behind = 0  # background regenerations under way
+
+    def board(self, job: Job) -> tuple[Flight[Opening], bool]:
+        """Join the flight of a job or start it; tells whether it was started. Full: too many wait already."""
+        flight = self.flights.find(job.identity)
+        if flight is None or self.is_outdated(flight, job):
+            flight = self._launch(job)
+            flight.has_leader = True
+            return flight, True
+        if flight.waiters >= MAX_WAITERS:
+            raise Full
+        return flight, False
+
+    def is_outdated(self, flight: Flight[Opening], job: Job) -> bool:
+        """Tell whether a purge since its start hides what a flight brings (law 2).
+
+        All its tags are known once it has opened; until then the origin may give it more, so whoever
+        boards asks again at the opening. To start another fetch at every purge of any tag would break law 3.
+        """
+        key, tags = job.key, job.known_tags
+        if flight.opening.done() and isinstance(opening := flight.opening.result(), Streaming):
+            tags = opening.admit.tags
+        subject = Subject(key.host, key.path, key.query, tags)
+        return self._purges.index.verdict(subject, flight.sequence).hidden
+
+    def _launch(self, job: Job) -> Flight[Opening]:
+        flight = self.flights.launch(
+            job.identity, self._purges.index.sequence, lambda flight: self._regenerator.fly(flight, job)
+        )
+        assert flight.task is not None
+        flight.task.add_done_callback(lambda _: self._learn(flight, job))
+        return flight
+
+    def _learn(self, flight: Flight[Opening], job: Job) -> None:
+        """Remember, for whoever asks next, that there was nothing to wait for."""
+        opening, end = flight.opening.result(), flight.end
+        if isinstance(end, Broken) and end.failed.reason is Reason.TOO_LARGE:
+            self._too_large.remember(job.key.digest, self._now(), self._purges.index.sequence)
+        elif isinstance(opening, Relayed):
+            self.remember_pass(job.key, is_personal=job.is_personal)
+        elif isinstance(opening, Broken) and job.stored is None:
+            self._failing.remember(job.key.digest, self._now(), self._purges.index.sequence)
+
+    # --- with nobody waiting ---
+
+    def regenerate_behind(self, job: Job, at_most: int) -> Reason:
+        """Start a regeneration nobody waits for, unless one flies, as many as may, or it just failed."""
+        flight = self.flights.find(job.identity)
+        if flight is not None and not self.is_outdated(flight, job):
+            return Reason.REGENERATING
+        if job.stored is None and self._holds(self._failing, job.key.digest, job.key):
+            return Reason.RETRY_LATER
+        if self._behind >= at_most:
+            return Reason.SATURATED
+        self._behind += 1
+        flight = self._launch(job)
+        assert flight.task is not None
+        flight.task.add_done_callback(self._landed_behind)
+        return Reason.REGENERATING
+
+    def _landed_behind(self, _: asyncio.Task[None]) -> None:
+        self._behind -= 1
+
+    async def regenerate(self, job: Job, since: int) -> Flight[Opening]:
+        """Fetch a page now, and return its flight when it has landed.
+
+        One that flies already counts if it began at `since` of the purge log or later; an earlier one is
+        waited for, as there is one at a time (law 3).
+        """
+        while (flight := self.flights.find(job.identity)) is not None:
+            await flight.landed()
+            if flight.sequence >= since:
+                return flight
+        flight = self._launch(job)
+        await flight.landed()
+        return flight
+
+    # --- hit-for-pass ---
+
+    def remember_pass(self, key: Key, *, is_personal: bool) -> None:
+        """Note that an answer could not be stored.
+
+        Who brings cookies may get what nobody else may: his answers tell nothing of theirs.
+        """
+        identity = key.digest + (_PERSONAL if is_personal else b"")
+        self._passing.remember(identity, self._now(), self._purges.index.sequence)
+
+    def forget_pass(self, key: Key) -> None:
+        """Note that a key proved cacheable by its head; how large it is, a head does not always tell."""
+        self._passing.forget(key.digest)
+
+    def is_passing(self, key: Key, *, is_personal: bool) -> bool:
+        """Tell whether a key was found uncacheable lately, and no purge has touched it since."""
+        identity = key.digest + (_PERSONAL if is_personal else b"")
+        return self._holds(self._passing, identity, key) or self._holds(self._too_large, key.digest, key)
+
+    def _holds(self, remembered: Remembered, identity: bytes, key: Key) -> bool:
+        sequence = remembered.holds(identity, self._now())
+        if sequence is None:
+            return False
+        verdict = self._purges.index.verdict(Subject(key.host, key.path, key.query, ()), sequence)
+        return not verdict.hidden and verdict.stale_at is None
+
+
+def _crashed(error: BaseException) -> Opening:
+    if not isinstance(error, asyncio.CancelledError):
+        _log.error("regeneration crashed", exc_info=error)
+    return Broken(Failed(Reason.INTERNAL))
