@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import uvloop
 
@@ -92,6 +93,6 @@ async def serve_bare() -> None:
 
 if __name__ == "__main__":
     if sys.argv[2] == SUPERVISED:
-        supervisor.Worker = Announced  # type: ignore[misc]
-        sys.exit(supervisor.run(load))
+        with patch.object(supervisor, "Worker", Announced):
+            sys.exit(supervisor.run(load))
     uvloop.run(serve_bare())

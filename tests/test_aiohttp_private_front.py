@@ -45,6 +45,13 @@ async def test_one_message_at_a_time() -> None:
     assert [message.path for message, _ in messages] == ["/2"]
 
 
+async def test_a_parser_that_is_fed_does_not_wait_for_its_message_to_be_consumed() -> None:
+    parser = await _parser()
+    parser.feed_data(REQUEST % b"1")
+    messages, _, _ = parser.feed_data(REQUEST % b"2")
+    assert [message.path for message, _ in messages] == ["/2"]  # so the front keeps what comes meanwhile
+
+
 async def test_a_message_without_a_body_has_the_empty_payload() -> None:
     (message, payload), *_ = (await _parser()).feed_data(REQUEST % b"1")[0]
     assert payload is EMPTY_PAYLOAD
@@ -91,6 +98,9 @@ async def test_flow_control_of_the_base_protocol() -> None:
         "_drain_helper",
         "_pause_transport_reading",
         "_resume_transport_reading",
+        "_reading_paused",
+        "_pause_reading_for_buffer",
+        "_resume_reading_for_buffer",
     ):
         assert hasattr(protocol, name)
     protocol.pause_writing()

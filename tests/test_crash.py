@@ -26,7 +26,7 @@ SIZE_MIN, SIZE_MAX = 10_000, 200_000
 
 
 class Versions:
-    """Writes pages that prove themselves whole: the first line has path, version, length and hash of the rest."""
+    """Writes pages that prove themselves whole: path, version, length and hash in the first line."""
 
     def __init__(self) -> None:
         self.written: Counter[str] = Counter()
@@ -134,7 +134,9 @@ async def test_term_under_load_answers_what_is_in_flight(tmp_path: Path) -> None
     release = asyncio.Event()
     async with ScriptedOrigin() as origin:
         origin.on("/slow", [Wait(release), *page("slow" * 1000)])
-        origin.on("/begun", [Send(head(200, {"Content-Length": "10"}) + b"begun"), Wait(release), Send(b"ended")])
+        origin.on(
+            "/begun", [Send(head(200, {"Content-Length": "10"}) + b"begun"), Wait(release), Send(b"ended")]
+        )
         serving = await Serving.start(config(origin.url, tmp_path / "store", ROUTES), tmp_path, SUPERVISED)
         visitors = [await Visitor.connect(serving.url) for _ in range(20)]
         for number, visitor in enumerate(visitors):
@@ -144,7 +146,12 @@ async def test_term_under_load_answers_what_is_in_flight(tmp_path: Path) -> None
         await refused(serving.url)
         release.set()
         replies = await asyncio.gather(*(visitor.reply() for visitor in visitors))
-        assert {(reply.status, reply.text) for reply in replies} == {(200, "slow" * 1000), (200, "begunended")}
+        assert {(reply.status, reply.text) for reply in replies} == {
+            (200, "slow" * 1000),
+            (200, "begunended"),
+        }
+        for visitor in visitors:
+            await visitor.close()
         assert await serving.gone() == 0
 
 
@@ -156,5 +163,5 @@ async def refused(url: str) -> None:
                 visitor = await Visitor.connect(url)
             except ConnectionRefusedError:
                 return
-            visitor.reset()
+            await visitor.close()
             await asyncio.sleep(0.01)

@@ -31,6 +31,7 @@ _REBUILT: Final = frozenset(
         b"x-forwarded-scheme",
         b"x-forwarded-ssl",
         b"x-real-ip",
+        b"proxy",  # CGI-style origins read it as their own HTTP_PROXY (httpoxy)
     }
 )
 
@@ -89,7 +90,7 @@ def _headers(dimensions: Iterable[Dimension]) -> list[Line]:
     return [
         (name.encode("latin-1"), value.encode("latin-1"))
         for name, value in dimensions
-        if value is not None and not name.startswith("cookie:") and name.encode("latin-1") not in OURS
+        if value is not None and not name.startswith("cookie:") and not _is_in(name.encode("latin-1"), OURS)
     ]
 
 
@@ -109,12 +110,12 @@ def shared_fields(request: Request) -> Fields:
 
 
 def _own_lines(fields: Fields, drop: frozenset[bytes]) -> list[Line]:
-    """Drop also the underscore twins (X_Forwarded_Host), which CGI-style origins read as the same."""
-    return [
-        (name, value)
-        for name, value in end_to_end(fields)
-        if name.lower() not in drop and not (b"_" in name and name.lower().replace(b"_", b"-") in drop)
-    ]
+    return [line for line in end_to_end(fields) if not _is_in(line[0].lower(), drop | HOP_BY_HOP)]
+
+
+def _is_in(name: bytes, names: frozenset[bytes]) -> bool:
+    """Tell also of underscore twins (X_Forwarded_Host), which CGI-style origins read as the same."""
+    return name in names or (b"_" in name and name.replace(b"_", b"-") in names)
 
 
 def _forwarded(scheme: str, host: str, forwarded_for: str | None) -> list[Line]:

@@ -67,6 +67,14 @@ class Tunnel:
             raise OriginReset(Reason.RESET.value, "the tunnel is closed", answered=True)
         transport.write(data)
 
+    def write_eof(self) -> bool:
+        """End this side only; False where it cannot end alone (TLS), or the origin is gone."""
+        transport = self._connection.transport
+        if transport is None or transport.is_closing() or not transport.can_write_eof():
+            return False
+        transport.write_eof()
+        return True
+
     async def drain(self) -> None:
         """Wait while the origin does not take more."""
         await self._connection.drain()

@@ -36,6 +36,7 @@ _log = structlog.get_logger("isr_proxy.worker")
 
 DRAIN_SECONDS: Final = 30.0
 _BACKLOG: Final = 4096
+_ADMIN_SECONDS: Final = 2.0  # for admin calls that still run when everything else has ended
 
 Load = Callable[[], Settings]
 
@@ -62,11 +63,13 @@ class Worker:
         self.operations = Operations(self.engine, disk, purges, self.client, watchers, now)
         self.engine.purge_method = PurgeMethod(self.operations, self._purge_token)
         self.front = Front(self.engine.handle)
-        self._admin = web.AppRunner(application(self._wiring()), access_log=None)
+        app = application(self._wiring())
+        self._admin = web.AppRunner(app, access_log=None, shutdown_timeout=_ADMIN_SECONDS)
         self.observation.watch(self._readings)
         self._load = load
         self._servers: list[asyncio.Server] = []
         self._retiring: set[asyncio.Task[None]] = set()
+        self._is_cut = False
         self.urls: tuple[str, ...] = ()
         self.admin_url = ""
         self._configure_front(settings)
@@ -86,12 +89,15 @@ class Worker:
         require_c_parser()
         disk = DiskStore.open(settings.store, now=now)
         purges: LocalPurgeLog | None = None
+        worker: Worker | None = None
         try:
             purges = await LocalPurgeLog.open(Path(settings.store.path) / "purges.sqlite", now=now())
             worker = cls(settings, disk, purges, now, load or (lambda: settings))
             await worker._listen()
             await worker._listen_admin()
         except BaseException:
+            if worker is not None:
+                await worker._unlisten()
             await disk.aclose()
             if purges is not None:
                 await purges.aclose()
@@ -152,6 +158,14 @@ class Worker:
         listen = self.settings.admin.listen
         self.admin_url = _shown(listen, address[1] if isinstance(listen, TcpAddress) else 0)
 
+    async def _unlisten(self) -> None:
+        """Let go of the sockets of a start that failed."""
+        for server in self._servers:
+            server.close()
+        self.front.cut()
+        await self._admin.cleanup()
+        await self.client.aclose()
+
     async def _reload_told(self) -> Reloaded:
         try:
             return Reloaded(needs_restart=await self.reload())
@@ -183,17 +197,21 @@ class Worker:
         task.add_done_callback(self._retiring.discard)
 
     def cut(self) -> None:
-        """Close every visitor's connection now."""
+        """End now what `stop` waits for: every visitor's connection and every regeneration."""
+        self._is_cut = True
         self.front.cut()
+        for task in self.engine.flights.tasks():
+            task.cancel()
 
     async def stop(self, *, drain: float = DRAIN_SECONDS) -> None:
         """Take no new connections, let what runs end within `drain` seconds, let everything go."""
+        ends_at = time.monotonic() + drain
         for server in self._servers:
             server.close()
         await self.front.drain(drain)
         await self.operations.aclose()
         await self._admin.cleanup()
-        await self.engine.drain(drain)
+        await self.engine.drain(0.0 if self._is_cut else max(0.0, ends_at - time.monotonic()))
         for task in self._retiring:
             task.cancel()
         await asyncio.gather(*self._retiring, return_exceptions=True)

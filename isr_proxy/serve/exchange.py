@@ -19,6 +19,9 @@ class Tunnel(Protocol):
 
     def write(self, data: bytes) -> None: ...
 
+    def write_eof(self) -> bool:
+        """End this side only; False where one side cannot end alone (TLS)."""
+
     async def drain(self) -> None: ...
 
     def close(self) -> None: ...

@@ -3,9 +3,10 @@
 Knows bytes: heads, bodies, keep-alive, pipelining, deadlines, upgrades. Must not know routes, entries or
 decisions; a complete head becomes an Exchange and goes to the handler it was given.
 
-One request at a time is taken from the parser, so what follows it on the wire is not even parsed before
-it is answered. Private to aiohttp and used here: `HttpRequestParser` with `message_consumed`,
-`max_msg_queue_size` and `auto_decompress`, and `BaseProtocol`'s flow control.
+One request at a time: what follows it on the wire is kept, unparsed, until it is answered and the answer is
+taken. The parser stops behind a request by itself, but goes on when it is fed, so it is not. Private to
+aiohttp and used here: `HttpRequestParser` with `message_consumed`, `max_msg_queue_size` and
+`auto_decompress`, and `BaseProtocol`'s flow control.
 """
 
 from __future__ import annotations
@@ -31,13 +32,16 @@ from isr_proxy.core.settings import Network
 from isr_proxy.errors import VisitorGone
 from isr_proxy.serve.exchange import Exchange
 from isr_proxy.serve.respond import error_head
-from isr_proxy.serve.wire import CLOSE, HttpExchange, Manners, VisitorTunnel, encode_head
+from isr_proxy.serve.tunnel import VisitorTunnel
+from isr_proxy.serve.wire import CLOSE, HttpExchange, Manners, encode_head, framing_refusal
 
 _log = structlog.get_logger("isr_proxy.front")
 
 _READ_BYTES: Final = 64 * 1024
 _LINE_BYTES: Final = 8190  # at or below common origins' limits, so no error of theirs is provoked
 _MAX_FIELDS: Final = 128
+MAX_CONNECTIONS: Final = 10_000  # of visitors, a worker (law 8)
+_AHEAD_BYTES: Final = 64 * 1024  # of what comes before its turn; more, and reading stops
 _FOREVER: Final = float("inf")
 
 
@@ -141,11 +145,12 @@ class Connection(BaseProtocol):
         self._front = front
         self.task: asyncio.Task[None] | None = None
         self._tunnel: VisitorTunnel | None = None
-        self._early = b""  # what came after an upgrade request, before its answer
+        self._ahead = bytearray()  # what came before its turn: behind the request that is answered now
         self._has_eof = False
         self._is_idle = True  # no byte of a request has come
         self._is_lingering = False
         self._is_broken = False  # where the next request begins cannot be told any more
+        self._unsent_bytes = 0  # when last looked at
         self._scheme = "http"
         self._peer = ""
         self.payload: StreamReader = EMPTY_PAYLOAD
@@ -155,6 +160,10 @@ class Connection(BaseProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        if len(self._front.connections) >= MAX_CONNECTIONS:
+            self._answer_error(503, Reason.BUSY, retry_after=1)
+            transport.close()
+            return
         peer = transport.get_extra_info("peername")
         self._peer = peer[0] if isinstance(peer, tuple) else ""
         self._scheme = "https" if transport.get_extra_info("ssl_object") is not None else "http"
@@ -168,7 +177,7 @@ class Connection(BaseProtocol):
         if self.payload is not EMPTY_PAYLOAD and not self.payload.is_eof():
             self.payload.set_exception(VisitorGone("the visitor hung up"))
         if self._tunnel is not None:
-            self._tunnel.feed_eof()
+            self._tunnel.lose()
         elif self.task is not None:
             self.task.cancel()
 
@@ -179,9 +188,10 @@ class Connection(BaseProtocol):
         asked for must not hold the origin (nginx's `proxy_ignore_client_abort off`).
         """
         self._has_eof = True
-        self.deadline = time.monotonic() + self._front.patience.half_closed
         if self._tunnel is not None:
             self._tunnel.feed_eof()
+            return True
+        self.deadline = time.monotonic() + self._front.patience.half_closed
         if self.payload is not EMPTY_PAYLOAD and not self.payload.is_eof():
             self.payload.set_exception(VisitorGone("the request body broke off"))
             return False
@@ -193,8 +203,8 @@ class Connection(BaseProtocol):
         if self._tunnel is not None:
             self._tunnel.feed(data)
             return
-        if self._upgraded:
-            self._early += data
+        if self._upgraded or (self.task is not None and self.payload.is_eof()):
+            self._keep(data)
             return
         try:
             messages, _, _ = self._requests.feed_data(data)
@@ -208,11 +218,25 @@ class Connection(BaseProtocol):
             self.deadline = min(self.deadline, time.monotonic() + self._front.patience.head)
         elif self.task is not None:
             self.deadline = self._stall_deadline()
-            if self.payload.is_eof():
-                self._pause_transport_reading()
+
+    def _keep(self, data: bytes) -> None:
+        """Set aside what comes before its turn. Reading goes on as long as there is room, for a visitor who
+        hangs up is noticed by reading only."""
+        self._ahead += data
+        if len(self._ahead) > _AHEAD_BYTES:
+            self._pause_reading_for_buffer()
+
+    def _take_ahead(self) -> bytes:
+        """Return what was set aside, and read on."""
+        ahead = bytes(self._ahead)
+        self._ahead.clear()
+        self._reading_paused = False
+        self._resume_reading_for_buffer()
+        return ahead
 
     def pause_writing(self) -> None:
         super().pause_writing()
+        self._is_taking()
         self.deadline = self._stall_deadline()
 
     def resume_writing(self) -> None:
@@ -224,11 +248,25 @@ class Connection(BaseProtocol):
         is_waiting = self._paused or not self.payload.is_eof()
         return time.monotonic() + self._front.patience.stalled if is_waiting else _FOREVER
 
+    def _is_taking(self) -> bool:
+        """Tell whether the visitor took some of what is unsent since the last look: slow, not stalled."""
+        before_bytes = self._unsent_bytes
+        self._unsent_bytes = 0 if self.transport is None else self.transport.get_write_buffer_size()
+        return 0 < self._unsent_bytes < before_bytes
+
     def expire(self) -> None:
         """Close: the visitor took too long. A head begun and not ended gets its 408."""
-        if self.task is None and not self._is_idle:
+        if self._is_taking():
+            self.deadline = time.monotonic() + self._front.patience.stalled
+            return
+        if self.task is None and not self._is_idle and not self._is_over:
             self._answer_error(408, Reason.BAD_REQUEST)
         self.abort()
+
+    @property
+    def _is_over(self) -> bool:
+        """Tell whether nothing may be written any more."""
+        return self._is_lingering or self.transport is None or self.transport.is_closing()
 
     def close_when_idle(self) -> None:
         if self.task is None and self.transport is not None:
@@ -244,6 +282,8 @@ class Connection(BaseProtocol):
         self.payload = payload
         self._is_idle = False
         self.deadline = self._stall_deadline()
+        if self._has_eof:
+            self.deadline = min(self.deadline, time.monotonic() + self._front.patience.half_closed)
         if message.upgrade and payload is EMPTY_PAYLOAD:
             self._leave_http()
         self.task = self._loop.create_task(self._serve(message))
@@ -251,20 +291,23 @@ class Connection(BaseProtocol):
     def _leave_http(self) -> None:
         """Keep what follows an upgrade request raw, if it is one the parser knows (WebSocket)."""
         self._requests.message_consumed()
-        _, self._upgraded, self._early = self._requests.feed_data(b"")
+        _, self._upgraded, ahead = self._requests.feed_data(b"")
+        self._keep(ahead)
 
     async def _serve(self, message: RawRequestMessage) -> None:
         """Answer one request, then take the next or close."""
         exchange: HttpExchange | None = None
         try:
             request = self._settle(message)
-            if isinstance(request, str):
-                self._answer_error(400, Reason.BAD_REQUEST)
+            if isinstance(request, int):
+                self._answer_error(request, Reason.BAD_REQUEST)
                 self._end(keep=False)
                 return
-            manners = Manners(message.version >= HttpVersion11, message.should_close)
-            exchange = HttpExchange(self, request, manners)
+            # What follows an upgrade that was refused may be in the other protocol already.
+            wants_close = message.should_close or message.upgrade
+            exchange = HttpExchange(self, request, Manners(message.version >= HttpVersion11, wants_close))
             await self._front.handle(exchange)
+            await self.drained()
             self._end(keep=exchange.may_keep_alive())
         except (VisitorGone, ConnectionError):
             self._end(keep=False)
@@ -274,10 +317,14 @@ class Connection(BaseProtocol):
                 self._answer_error(500, Reason.INTERNAL)
             self._end(keep=False)
 
-    def _settle(self, message: RawRequestMessage) -> Request | str:
+    def _settle(self, message: RawRequestMessage) -> Request | int:
+        """Return the request, or the status it is refused with."""
         if message.version < HttpVersion10:
-            return "HTTP/0.9 has no Host"
+            return 400  # HTTP/0.9 has no Host
         fields = Fields(message.raw_headers)
+        refusal = framing_refusal(fields, is_http11=message.version >= HttpVersion11)
+        if refusal is not None:
+            return refusal
         arrived = Arrived(
             message.method,
             message.path,
@@ -287,7 +334,8 @@ class Connection(BaseProtocol):
             self.payload is not EMPTY_PAYLOAD,
             fields.get(b"upgrade") if self._upgraded else None,
         )
-        return settle(arrived, self._front.trusted, self._front.default_host)
+        request = settle(arrived, self._front.trusted, self._front.default_host)
+        return 400 if isinstance(request, str) else request
 
     def _end(self, *, keep: bool) -> None:
         """Finish a request: close, or let the parser take the next."""
@@ -299,10 +347,10 @@ class Connection(BaseProtocol):
             return
         self.payload = EMPTY_PAYLOAD
         self._is_idle = True
+        self._is_taking()
         self.deadline = time.monotonic() + self._front.patience.idle
         self._requests.message_consumed()
-        self._resume_transport_reading()
-        self.data_received(b"")
+        self.data_received(self._take_ahead())
         if self._has_eof and self.task is None and self.transport is not None:
             self.transport.close()
 
@@ -311,14 +359,14 @@ class Connection(BaseProtocol):
         the connection and could take the answer from him (RFC 9112 §9.6)."""
         if self.transport is None or self.transport.is_closing():
             return
-        is_quiet = self._has_eof or (self.payload.is_eof() and not self._is_broken)
-        if is_quiet or not self.transport.can_write_eof():
-            self.transport.close()
+        has_more = self._ahead or self._is_broken or not self.payload.is_eof()
+        if self._has_eof or not has_more or not self.transport.can_write_eof():
+            self.close_tunnel()
             return
         self._is_lingering = True
         self.deadline = time.monotonic() + self._front.patience.lingering
         self.transport.write_eof()
-        self._resume_transport_reading()
+        self._take_ahead()
 
     def _refuse(self, error: HttpProcessingError) -> None:
         """Answer what is not HTTP and close: nothing after it can be trusted to be a request."""
@@ -329,12 +377,13 @@ class Connection(BaseProtocol):
         self._answer_error(
             431 if too_long else 400, Reason.HEAD_TOO_LARGE if too_long else Reason.BAD_REQUEST
         )
-        if self.transport is not None:
-            self.transport.close()
+        self._is_broken = True
+        self._close()
 
-    def _answer_error(self, status: int, reason: Reason) -> None:
+    def _answer_error(self, status: int, reason: Reason, *, retry_after: int | None = None) -> None:
         if self.transport is not None:
-            head, body = error_head(status, reason, XCache.ERROR, time.time())  # noqa: TID251  Date only
+            now = time.time()  # noqa: TID251  Date only
+            head, body = error_head(status, reason, XCache.ERROR, now, retry_after)
             self.transport.write(encode_head(head, [(b"Content-Length", b"%d" % len(body)), CLOSE]) + body)
 
     # --- what an exchange needs ---
@@ -354,15 +403,27 @@ class Connection(BaseProtocol):
     def open_tunnel(self) -> VisitorTunnel:
         self._tunnel = VisitorTunnel(self)
         self.deadline = _FOREVER
-        if self._early:
-            self._tunnel.feed(self._early)
-            self._early = b""
+        if ahead := self._take_ahead():
+            self._tunnel.feed(ahead)
         if self._has_eof:
             self._tunnel.feed_eof()
         return self._tunnel
 
+    @property
+    def is_ending(self) -> bool:
+        return self._front.is_draining
+
+    def write_eof(self) -> bool:
+        if self.transport is None or self.transport.is_closing() or not self.transport.can_write_eof():
+            return False
+        self.transport.write_eof()
+        return True
+
     def close_tunnel(self) -> None:
+        """Close once what was written is sent, or has found no taker in time."""
         if self.transport is not None:
+            self._is_taking()
+            self.deadline = time.monotonic() + self._front.patience.stalled
             self.transport.close()
 
     def hold_reading(self) -> None:

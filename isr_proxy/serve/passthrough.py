@@ -5,8 +5,6 @@ Knows bodies, interim responses and upgrades. Must not know the store: nothing t
 
 from __future__ import annotations
 
-import asyncio
-
 from isr_proxy.core.forward import visitor_fields
 from isr_proxy.core.http import Head
 from isr_proxy.core.reason import Reason, XCache
@@ -14,8 +12,9 @@ from isr_proxy.core.settings import Settings
 from isr_proxy.errors import OriginError
 from isr_proxy.origin.client import Answer, Client, Outgoing
 from isr_proxy.serve.deliver import Delivery, failure_status
-from isr_proxy.serve.exchange import Exchange, Tunnel
+from isr_proxy.serve.exchange import Exchange
 from isr_proxy.serve.respond import forward_status, relayed_head
+from isr_proxy.serve.tunnel import join
 
 
 class Passthrough:
@@ -55,25 +54,16 @@ class Passthrough:
 
 
 async def _tunnel(exchange: Exchange, answer: Answer, delivery: Delivery, status: str) -> None:
-    """Join the two raw connections until either side ends."""
+    """Join the two raw connections until both have ended, or one broke."""
     origin = answer.tunnel
     assert origin is not None, "a 101 comes with its tunnel"
-    head = relayed_head(answer.head, status, XCache.PASS)
-    visitor = exchange.upgrade(head)
     try:
-        pumps = [asyncio.ensure_future(_pump(visitor, origin)), asyncio.ensure_future(_pump(origin, visitor))]
-        _, unfinished = await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
-        for pump in unfinished:
-            pump.cancel()
-        await asyncio.gather(*pumps, return_exceptions=True)
+        visitor = exchange.upgrade(relayed_head(answer.head, status, XCache.PASS))
+        try:
+            await join(visitor, origin)
+        finally:
+            visitor.close()
+            delivery.record(101, XCache.PASS, Reason.UPGRADE)
     finally:
-        visitor.close()
         origin.close()
         await answer.aclose()
-        delivery.record(101, XCache.PASS, Reason.UPGRADE)
-
-
-async def _pump(source: Tunnel, sink: Tunnel) -> None:
-    while data := await source.read():
-        sink.write(data)
-        await sink.drain()

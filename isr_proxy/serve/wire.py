@@ -1,4 +1,4 @@
-"""What goes back over a visitor's connection: heads, bodies, interim responses, raw bytes after an upgrade.
+"""What goes back over a visitor's connection: heads, bodies, interim responses.
 
 Knows how a response is framed (RFC 9112 §6) and what of the connection it needs, as the Wire. Must not know
 how requests are parsed or when a connection ends: that is front.py's.
@@ -6,43 +6,36 @@ how requests are parsed or when a connection ends: that is front.py's.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from aiohttp.streams import StreamReader
 
-from isr_proxy.core.http import REASON_PHRASES, Head, Request, content_length, tokens
+from isr_proxy.core.admission import PRIVATE_FIELDS
+from isr_proxy.core.http import REASON_PHRASES, Fields, Head, Request, content_length, end_to_end, tokens
+from isr_proxy.errors import VisitorGone
 from isr_proxy.serve.exchange import Tunnel
+from isr_proxy.serve.tunnel import Raw, VisitorTunnel
 
-_TUNNEL_BYTES: Final = 256 * 1024
 _JOIN_BYTES: Final = 64 * 1024  # a body up to this is sent in one write with its head
 
 
-class Wire(Protocol):
+class Wire(Raw, Protocol):
     """What an exchange needs of its connection."""
 
     payload: StreamReader
 
-    def write(self, data: bytes) -> None:
-        """Send; VisitorGone when nobody is there."""
-
-    async def drained(self) -> None:
-        """Wait until the visitor has taken what was written."""
+    @property
+    def is_ending(self) -> bool:
+        """Tell whether no further request is taken, whatever this one is answered."""
 
     def abort(self) -> None:
         """Cut the connection."""
 
-    def close_tunnel(self) -> None:
-        """Close once what was written is sent."""
-
     def open_tunnel(self) -> VisitorTunnel:
         """Leave HTTP."""
-
-    def hold_reading(self) -> None: ...
-
-    def release_reading(self) -> None: ...
 
 
 CLOSE: Final = (b"Connection", b"close")
@@ -58,6 +51,16 @@ def encode_head(head: Head, more: list[tuple[bytes, bytes]]) -> bytes:
     parts += [b"%s: %s\r\n" % line for line in more]
     parts.append(b"\r\n")
     return b"".join(parts)
+
+
+def framing_refusal(fields: Fields, *, is_http11: bool) -> int | None:
+    """Return the status for a body framed as nobody should believe (RFC 9112 §6.1), None for any other."""
+    coding = fields.get(b"transfer-encoding")
+    if coding is None:
+        return None
+    if not is_http11:
+        return 400
+    return None if coding.strip().lower() == "chunked" else 501
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +97,11 @@ class HttpExchange:
             yield chunk
 
     def interim(self, head: Head) -> None:
+        """Send a 1xx, less what is not the visitor's; that nobody takes it is found out by the answer."""
         if self._is_http11 and not self.has_started and head.status != 100:
-            self._wire.write(encode_head(head, []))
+            fields = end_to_end(head.fields).without(PRIVATE_FIELDS)
+            with suppress(VisitorGone):
+                self._wire.write(encode_head(Head(head.status, head.reason, fields), []))
 
     def send(self, head: Head, body: bytes = b"") -> None:
         more: list[tuple[bytes, bytes]] = []
@@ -147,48 +153,11 @@ class HttpExchange:
     def may_keep_alive(self) -> bool:
         """Tell whether another request may follow: all of this one was read, and both ends can see where
         its answer stops."""
-        return not self._wants_close and self._has_framing and self._wire.payload.is_eof()
+        is_over = self._wants_close or self._wire.is_ending
+        return not is_over and self._has_framing and self._wire.payload.is_eof()
 
     def upgrade(self, head: Head) -> Tunnel:
         self.has_started = True
         upgraded = (b"Upgrade", (self.request.upgrade or "").encode("latin-1"))
         self._wire.write(encode_head(head, [upgraded, (b"Connection", b"upgrade")]))
         return self._wire.open_tunnel()
-
-
-class VisitorTunnel:
-    """The visitor's side after a 101."""
-
-    def __init__(self, wire: Wire) -> None:
-        self._wire = wire
-        self._buffer = bytearray()
-        self._has_eof = False
-        self._more = asyncio.Event()
-
-    def feed(self, data: bytes) -> None:
-        self._buffer += data
-        self._more.set()
-        if len(self._buffer) > _TUNNEL_BYTES:
-            self._wire.hold_reading()
-
-    def feed_eof(self) -> None:
-        self._has_eof = True
-        self._more.set()
-
-    async def read(self) -> bytes:
-        while not self._buffer and not self._has_eof:
-            self._more.clear()
-            await self._more.wait()
-        data = bytes(self._buffer)
-        self._buffer.clear()
-        self._wire.release_reading()
-        return data
-
-    def write(self, data: bytes) -> None:
-        self._wire.write(data)
-
-    async def drain(self) -> None:
-        await self._wire.drained()
-
-    def close(self) -> None:
-        self._wire.close_tunnel()
