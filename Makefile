@@ -8,9 +8,10 @@ READY := $(VENV)/.ready
 
 # command:Debian package. What the tests start besides Python.
 TEST_COMMANDS := node:nodejs npm:npm openssl:openssl curl:curl
+BENCH_COMMANDS := wrk:wrk nginx:nginx-light
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check bench fmt clean system-packages
+.PHONY: help setup run test check bench fmt clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -21,7 +22,8 @@ setup: $(READY) ## make .venv, with the pinned version of every dependency
 run: $(READY) ## demo origin and proxy; ORIGIN=http://localhost:3000 puts it in front of your app
 	@exec $(BIN)/isr-proxy demo $(if $(ORIGIN),--origin '$(ORIGIN)')
 
-test: $(READY) system-packages ## run the whole test suite
+test: $(READY) ## run the whole test suite
+	$(call need,$(TEST_COMMANDS))
 	$(BIN)/python -m pytest
 
 check: $(READY) ## lint, format, types, import layers, example config
@@ -31,8 +33,9 @@ check: $(READY) ## lint, format, types, import layers, example config
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/isr-proxy check config.example.yaml
 
-bench: $(READY) ## side-by-side benchmark
-	$(BIN)/python -m bench
+bench: $(READY) ## side-by-side benchmark; ARGS=--quick takes under two minutes
+	$(call need,$(BENCH_COMMANDS))
+	$(BIN)/python -m bench $(ARGS)
 
 fmt: $(READY) ## format, and fix what the linter can fix
 	$(BIN)/ruff format .
@@ -57,16 +60,17 @@ $(READY): pyproject.toml constraints.txt
 		--editable . --group dev
 	@touch $@
 
-# As root on Debian: installs what is missing. Otherwise: names it, and the tests that need it fail.
-system-packages:
+# As root on Debian: installs what is missing. Otherwise: names it, and what needs it fails.
+define need
 	@missing=''; \
-	for pair in $(TEST_COMMANDS); do \
-		command -v "$${pair%%:*}" >/dev/null || missing="$$missing $${pair##*:}"; \
+	for pair in $(1); do \
+		PATH="$$PATH:/usr/sbin" command -v "$${pair%%:*}" >/dev/null || missing="$$missing $${pair##*:}"; \
 	done; \
 	if [ -z "$$missing" ]; then exit 0; fi; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		echo "Installing$$missing ..."; \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; \
 	else \
-		echo "Not installed:$$missing. Tests that need them fail; as root, make test installs them." >&2; \
+		echo "Not installed:$$missing. What needs them fails; as root, make installs them." >&2; \
 	fi
+endef
