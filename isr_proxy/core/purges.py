@@ -51,12 +51,12 @@ class Purge:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What of an entry a purge can name. `tags` None: not known yet, so any tag may be meant."""
+    """What of an entry a purge can name."""
 
     host: str
     path: str
     query: str | None
-    tags: tuple[str, ...] | None
+    tags: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,6 @@ class PurgeIndex:
         self.sequence = 0
         self._marks: dict[_Name, _Mark] = {}
         self._prefix_lengths: dict[int, int] = {}
-        self._youngest_tag = 0
 
     def __len__(self) -> int:
         return len(self._marks)
@@ -103,8 +102,6 @@ class PurgeIndex:
             mark.hard = max(mark.hard, purge.sequence)
         elif purge.sequence > mark.soft:
             mark.soft, mark.soft_at = purge.sequence, purge.at
-        if selector.scope is Scope.TAG and selector.strength is Strength.HARD:
-            self._youngest_tag = max(self._youngest_tag, purge.sequence)
 
     def _mark_for(self, selector: Selector) -> _Mark:
         name = (selector.scope, selector.host, selector.value)
@@ -118,8 +115,6 @@ class PurgeIndex:
 
     def forget(self, sequence: int) -> None:
         """Drop records up to `sequence`, once every entry fetched before them has been swept."""
-        if self._youngest_tag <= sequence:
-            self._youngest_tag = 0
         for name, mark in list(self._marks.items()):
             if max(mark.hard, mark.soft) <= sequence:
                 del self._marks[name]
@@ -143,8 +138,6 @@ class PurgeIndex:
             hidden = hidden or mark.hard > sequence
             if mark.soft > sequence:
                 stale_at = mark.soft_at if stale_at is None else min(stale_at, mark.soft_at)
-        if subject.tags is None and self._youngest_tag > sequence:
-            hidden = True
         return Verdict(hidden, stale_at) if hidden or stale_at is not None else CLEAN
 
     def _names(self, subject: Subject) -> Iterable[_Name]:
@@ -157,7 +150,7 @@ class PurgeIndex:
             for length in self._prefix_lengths:
                 if length <= len(subject.path):
                     yield Scope.PREFIX, host, subject.path[:length]
-        for tag in subject.tags or ():
+        for tag in subject.tags:
             yield Scope.TAG, None, tag
 
 

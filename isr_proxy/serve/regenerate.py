@@ -357,8 +357,6 @@ class Regenerator:
         subject = Subject(job.key.host, job.key.path, job.key.query, admit.tags)
         if self._purges.index.verdict(subject, flight.sequence).hidden:
             return Reason.SUPERSEDED, False
-        if await self._is_overtaken(flight, job.key, admit.variant):
-            return Reason.SUPERSEDED, False
         if job.stored is not None and self._is_same_page(job.stored, meta, writer):
             old = job.stored.meta
             kept = structs.replace(meta, bodies=old.bodies, generated_at=old.generated_at)

@@ -84,18 +84,6 @@ def test_the_earliest_of_several_soft_purges_counts() -> None:
     assert index.verdict(PAGE, 0).stale_at == 100.0
 
 
-def test_law_2_a_page_whose_tags_are_not_known_yet_is_hidden_by_any_tag() -> None:
-    unknown = Subject(PAGE.host, PAGE.path, PAGE.query, None)
-    index = index_of(Selector(Scope.TAG, "other"))
-    assert index.verdict(unknown, 0).hidden
-    assert not index.verdict(unknown, 1).hidden
-
-
-def test_a_soft_purge_of_a_tag_hides_no_page_whose_tags_are_not_known_yet() -> None:
-    unknown = Subject(PAGE.host, PAGE.path, PAGE.query, None)
-    assert index_of(Selector(Scope.TAG, "blog", strength=SOFT)).verdict(unknown, 0) is CLEAN
-
-
 def test_what_is_forgotten_costs_nothing() -> None:
     index = index_of(*HITS, *MISSES)
     index.forget(index.sequence)
@@ -129,7 +117,7 @@ SELECTORS = st.one_of(
     ),
     st.builds(Selector, st.just(Scope.TAG), TAG, strength=STRENGTHS),
 )
-SUBJECTS = st.builds(Subject, HOSTS, PATHS, QUERY, st.lists(TAG, unique=True).map(tuple) | st.none())
+SUBJECTS = st.builds(Subject, HOSTS, PATHS, QUERY, st.lists(TAG, unique=True).map(tuple))
 
 
 def names(selector: Selector, subject: Subject) -> bool:
@@ -142,21 +130,16 @@ def names(selector: Selector, subject: Subject) -> bool:
         Scope.PATH: selector.value == subject.path,
         Scope.TARGET: selector.value == target,
         Scope.PREFIX: subject.path.startswith(selector.value),
-        Scope.TAG: selector.value in (subject.tags or ()),
+        Scope.TAG: selector.value in subject.tags,
     }[selector.scope]
-
-
-def is_hard_tag(selector: Selector) -> bool:
-    return selector.scope is Scope.TAG and selector.strength is HARD
 
 
 def naive_verdict(records: list[Purge], subject: Subject, sequence: int) -> Verdict:
     """Scan every record; of soft ones for the same thing the youngest says since when."""
     younger = [purge for purge in records if purge.sequence > sequence]
-    is_unknown = subject.tags is None and any(is_hard_tag(purge.selector) for purge in younger)
     named = [purge for purge in younger if names(purge.selector, subject)]
     soft = {purge.selector: purge.at for purge in named if purge.selector.strength is SOFT}
-    hidden = is_unknown or any(purge.selector.strength is HARD for purge in named)
+    hidden = any(purge.selector.strength is HARD for purge in named)
     return Verdict(hidden, min(soft.values(), default=None))
 
 
