@@ -148,6 +148,7 @@ class Connection(BaseProtocol):
         self._ahead = bytearray()  # what came before its turn: behind the request that is answered now
         self._has_eof = False
         self._is_idle = True  # no byte of a request has come
+        self._has_served = False  # any request yet
         self._is_lingering = False
         self._is_broken = False  # where the next request begins cannot be told any more
         self._unsent_bytes = 0  # when last looked at
@@ -269,8 +270,13 @@ class Connection(BaseProtocol):
         return self._is_lingering or self.transport is None or self.transport.is_closing()
 
     def close_when_idle(self) -> None:
-        if self.task is None and self.transport is not None:
+        """Close between requests; who has only just connected may have his first one on the way."""
+        if self.task is not None or self.transport is None:
+            return
+        if self._has_served:
             self.transport.close()
+        else:
+            self.deadline = min(self.deadline, time.monotonic() + self._front.patience.half_closed)
 
     def abort(self) -> None:
         if self.transport is not None:
@@ -281,6 +287,7 @@ class Connection(BaseProtocol):
     def _begin(self, message: RawRequestMessage, payload: StreamReader) -> None:
         self.payload = payload
         self._is_idle = False
+        self._has_served = True
         self.deadline = self._stall_deadline()
         if self._has_eof:
             self.deadline = min(self.deadline, time.monotonic() + self._front.patience.half_closed)
