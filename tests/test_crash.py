@@ -159,7 +159,7 @@ async def refused(url: str) -> None:
         while True:
             try:
                 visitor = await Visitor.connect(url)
-            except ConnectionRefusedError:
+            except ConnectionError:
                 return
             await visitor.close()
             await asyncio.sleep(0.01)
