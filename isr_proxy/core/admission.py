@@ -12,19 +12,15 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from isr_proxy.core.decision import Admit, Failed, Freshen, Judgement, Relay
+from isr_proxy.core.directives import CacheControl, effective_directives
 from isr_proxy.core.entry import OriginTimes, State
 from isr_proxy.core.forward import NEVER_VARYING
-from isr_proxy.core.freshness import (
-    effective_directives,
-    has_explicit_freshness,
-    initial_age,
-    read_origin_times,
-)
+from isr_proxy.core.freshness import has_explicit_freshness, initial_age, read_origin_times
 from isr_proxy.core.http import (
     TOKEN,
-    CacheControl,
     Fields,
     Head,
+    content_length,
     delta_seconds,
     end_to_end,
     parse_date,
@@ -34,7 +30,7 @@ from isr_proxy.core.key import PLAIN, Variant, variant_of
 from isr_proxy.core.purges import normal_tag
 from isr_proxy.core.reason import Reason
 from isr_proxy.core.routes import Match
-from isr_proxy.core.settings import Route, SetCookie, Veto
+from isr_proxy.core.settings import RequestCookie, Route, SetCookie, Veto
 
 
 def is_negative(status: int) -> bool:
@@ -62,6 +58,7 @@ _MAX_TAG_BYTES: Final = 1024
 # What an ISR route keeps: pages, redirects, and the two answers that say there is no page.
 _ISR_STATUSES: Final = frozenset({200, 203, 204, 300, 301, 302, 303, 307, 308, 404, 410})
 _UNDERSTOOD: Final = frozenset({*_ISR_STATUSES, 206, 304, 400, 401, 403, 405, 406, 414, 451, 501})
+_NEVER_STORED: Final = frozenset({428, 429, 431, 511})  # RFC 6585: each of them says so
 
 
 _NO_FIELDS: Final = Fields()
@@ -79,6 +76,7 @@ class Asked:
     is_conditional: bool = False
     varies_on: tuple[str, ...] = ()  # what other answers for this key are known to vary on
     stored_fields: Fields = _NO_FIELDS  # of the page that is validated: a 304 leaves out what has not changed
+    stored_status: int = 200
 
 
 def on_response(asked: Asked, head: Head) -> Judgement:
@@ -89,6 +87,8 @@ def on_response(asked: Asked, head: Head) -> Judgement:
     failed = failure_of(head, asked)
     if failed is not None:
         return failed
+    if _is_error(head.status) and asked.has_stored:
+        return Relay(Reason.CLIENT_ERROR)  # his to see, and no reason to lose a good page
     reason = _refusal(asked, head, route)
     if reason is not None:
         return Relay(reason)
@@ -96,23 +96,62 @@ def on_response(asked: Asked, head: Head) -> Judgement:
         variant=_variant(head, asked, route),
         lines=_kept_lines(head, route),
         tags=_tags(head.fields, asked.match),
-        origin_times=read_origin_times(head.status, head.fields, asked.answered_at),
+        origin_times=_times(asked, head.status, head.fields),
         initial_age=_initial_age(asked, head),
     )
 
 
-def _freshen(asked: Asked, head: Head) -> Freshen:
-    """RFC 9111 §4.3.4: every field of the 304 but Content-Length and its kin replaces the stored one."""
-    fields = end_to_end(head.fields).without(_NOT_FRESHENED)
+def _times(asked: Asked, status: int, fields: Fields) -> OriginTimes:
+    return read_origin_times(status, fields, asked.answered_at, asked.match.route.heuristic)
+
+
+def _freshen(asked: Asked, head: Head) -> Freshen | Failed:
+    """RFC 9111 §4.3.4, §3.2: the 304's fields replace the stored ones, if it is about what is stored."""
+    if _is_of_another(head.fields, asked.stored_fields):
+        return Failed(Reason.OTHER_VALIDATOR)
+    route = asked.match.route
+    fields = Fields(_kept_lines(head, route)).without(_NOT_FRESHENED)
     names = frozenset(name.lower() for name, _ in fields)
     merged = asked.stored_fields.without(names | {b"date"}).plus(*fields)
-    times = read_origin_times(200, merged, asked.answered_at)
-    return Freshen(fields.lines, _tags(merged, asked.match), times, _initial_age(asked, head))
+    control, _ = effective_directives(merged)
+    return Freshen(
+        fields.lines,
+        _tags(merged, asked.match),
+        _times(asked, asked.stored_status, merged),
+        _initial_age(asked, head),
+        may_keep=_veto(control, asked.stored_status, route) is None,
+    )
 
 
-_NOT_FRESHENED: Final = frozenset(
-    {b"content-length", b"content-encoding", b"content-type", b"content-range", b"set-cookie", b"age"}
-)
+def on_head(asked: Asked, head: Head, admit: Admit, stored_bytes: int) -> Freshen | None:
+    """Say what an answer to HEAD tells of a stored page: it freshens it, or shows it outdated (None).
+
+    RFC 9111 §4.3.5: whatever it says of validators and length must be so of what is stored.
+    """
+    length = content_length(head.fields)
+    is_same = head.status == asked.stored_status and length in (None, stored_bytes)
+    if not is_same or any(_differs(name, head.fields, asked.stored_fields) for name in _VALIDATORS):
+        return None
+    return Freshen(
+        Fields(admit.lines).without(_NOT_FRESHENED).lines, admit.tags, admit.origin_times, admit.initial_age
+    )
+
+
+_VALIDATORS: Final = (b"etag", b"last-modified")
+
+
+def _differs(name: bytes, new: Fields, stored: Fields) -> bool:
+    return name in new and new.first(name) != stored.first(name)
+
+
+# What the stored body, or its place among the variants, depends on.
+_NOT_FRESHENED: Final = frozenset({b"content-encoding", b"content-range", b"vary"})
+
+
+def _is_of_another(new: Fields, stored: Fields) -> bool:
+    """Tell whether a strong validator names another representation than the stored one."""
+    etag = new.first(b"etag")
+    return etag is not None and not etag.startswith("W/") and etag != stored.first(b"etag")
 
 
 def _initial_age(asked: Asked, head: Head) -> float:
@@ -123,17 +162,29 @@ def _initial_age(asked: Asked, head: Head) -> float:
 
 
 def failure_of(head: Head, asked: Asked) -> Failed | None:
-    """Say whether an answer is a failure (law 1): 5xx and 429 always, other 4xx where a page is stored."""
+    """Say whether an answer is a failure (law 1): 5xx and 429 always, other 4xx where a page is stored.
+
+    Where the origin decides, an error that it calls fresh is an answer, as long as no good page is stored.
+    """
     if head.status in (206, 304):
         return Failed(Reason.BAD_RESPONSE)  # nobody asked for a part, or whether it is modified
-    explicit = not asked.match.route.revalidate.is_isr and has_explicit_freshness(head.fields)
     if head.status == 429:
         return Failed(Reason.TOO_MANY_REQUESTS, retry_after(head.fields, asked.answered_at))
-    if head.status >= 500 and (asked.has_stored or not explicit):
+    if head.status >= 500 and (asked.has_stored or not _is_called_fresh(head, asked)):
         return Failed(Reason.SERVER_ERROR, retry_after(head.fields, asked.answered_at))
-    if head.status >= 400 and not is_negative(head.status) and asked.has_stored:
+    if _is_error(head.status) and asked.has_stored and asked.match.route.revalidate.is_isr:
         return Failed(Reason.CLIENT_ERROR)
     return None
+
+
+def _is_error(status: int) -> bool:
+    return status >= 400 and not is_negative(status)
+
+
+def _is_called_fresh(head: Head, asked: Asked) -> bool:
+    if asked.match.route.revalidate.is_isr:
+        return False
+    return has_explicit_freshness(head.fields) or _times(asked, head.status, head.fields).ttl is not None
 
 
 def retry_after(fields: Fields, now: float) -> float | None:
@@ -149,12 +200,12 @@ def retry_after(fields: Fields, now: float) -> float | None:
 def _refusal(asked: Asked, head: Head, route: Route) -> Reason | None:
     """Say why an answer is not stored, or None. In doubt it is not (law 9)."""
     control, _ = effective_directives(head.fields)
-    if b"content-range" in head.fields:
+    if b"content-range" in head.fields and route.revalidate.is_isr:
         return Reason.PARTIAL
     if (head.fields.first(b"content-type") or "").lower().startswith("text/event-stream"):
         return Reason.EVENT_STREAM
     for reason in (
-        _veto(control, head, route),
+        _veto(control, head.status, route),
         _vary_refusal(asked, head, route),
         _cookie_refusal(asked, head, route),
         _mode_refusal(asked, head, route, control),
@@ -164,11 +215,16 @@ def _refusal(asked: Asked, head: Head, route: Route) -> Reason | None:
     return None
 
 
-def _veto(control: CacheControl, head: Head, route: Route) -> Reason | None:
-    understands = "must-understand" in control and head.status in _UNDERSTOOD
+def _veto(control: CacheControl, status: int, route: Route) -> Reason | None:
+    if status in _NEVER_STORED:
+        return Reason.STATUS
+    must_understand = "must-understand" in control  # RFC 9111 §5.2.2.3
+    understands = must_understand and status in _UNDERSTOOD
     if "no-store" in control and not understands and not _overrides(route, Veto.NO_STORE):
         return Reason.NO_STORE
-    if "private" in control and not _overrides(route, Veto.PRIVATE):
+    if must_understand and not understands:
+        return Reason.STATUS
+    if control.is_whole("private") and not _overrides(route, Veto.PRIVATE):
         return Reason.PRIVATE
     return None
 
@@ -199,7 +255,7 @@ _ADDRESSES: Final = frozenset({"x-forwarded-for"})  # told to the origin where i
 
 
 def _cookie_refusal(asked: Asked, head: Head, route: Route) -> Reason | None:
-    if b"set-cookie" not in head.fields:
+    if b"set-cookie" not in head.fields or b"set-cookie" in _withheld(head.fields):
         return None
     match route.set_cookie:
         case SetCookie.DROP:
@@ -216,9 +272,10 @@ def _mode_refusal(asked: Asked, head: Head, route: Route, control: CacheControl)
         return None if head.status in _ISR_STATUSES or named else Reason.STATUS
     if b"authorization" in asked.fields and not _is_shared(control, "must-revalidate"):
         return Reason.AUTHORIZATION
-    if b"cookie" in asked.fields and not _is_shared(control):
+    is_his = b"cookie" in asked.fields and route.request_cookie is RequestCookie.REFUSE
+    if is_his and not _is_shared(control):
         return Reason.REQUEST_COOKIE
-    said = read_origin_times(head.status, head.fields, asked.answered_at)
+    said = _times(asked, head.status, head.fields)
     return None if _is_worth_keeping(said, head) else Reason.NO_FRESHNESS
 
 
@@ -261,10 +318,16 @@ def _varying(names: Iterable[str], route: Route) -> list[str]:
 
 
 def _kept_lines(head: Head, route: Route) -> tuple[tuple[bytes, bytes], ...]:
-    drop = {b"content-length", b"age"}
+    drop = _withheld(head.fields) | {b"content-length", b"age"}
     if route.set_cookie is not SetCookie.STORE:
-        drop.add(b"set-cookie")
-    return end_to_end(head.fields).without(frozenset(drop)).lines
+        drop |= {b"set-cookie"}
+    return end_to_end(head.fields).without(drop).lines
+
+
+def _withheld(fields: Fields) -> frozenset[bytes]:
+    """Return the fields that `private` and `no-cache` name: the rest may be kept without them."""
+    control, _ = effective_directives(fields)
+    return control.fields("private") | control.fields("no-cache")
 
 
 def _tags(fields: Fields, match: Match) -> tuple[str, ...]:

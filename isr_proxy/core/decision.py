@@ -97,6 +97,7 @@ class Fetch:
     reason: Reason
     variant: Variant
     fallback: Times | None = None
+    is_head: bool = False  # asked with HEAD, of a page that is stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +131,7 @@ class Freshen:
     tags: tuple[str, ...]
     origin_times: OriginTimes
     initial_age: float
+    may_keep: bool = True  # False: the 304 forbids storing, so it is served once more and goes
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,23 +10,15 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+from isr_proxy.core.directives import CacheControl, effective_directives
 from isr_proxy.core.entry import Meta, OriginTimes, State
-from isr_proxy.core.http import (
-    DELTA_SECONDS_MAX,
-    CacheControl,
-    Fields,
-    delta_seconds,
-    parse_cache_control,
-    parse_date,
-)
-from isr_proxy.core.settings import FOREVER, Revalidate, RevalidateMode, Route
+from isr_proxy.core.http import DELTA_SECONDS_MAX, Fields, delta_seconds, parse_date
+from isr_proxy.core.settings import FOREVER, Heuristic, Revalidate, RevalidateMode, Route
 
-# RFC 9213 §2: the most specific target first; each replaces Cache-Control and Expires when valid.
-TARGETED_FIELDS: Final = (b"isr-cache-control", b"cdn-cache-control", b"surrogate-control")
-
-# RFC 9110 §15.1: heuristically cacheable, as far as we keep them.
-# Not 405, 414 and 501: whoever provokes an error must not have it kept for the others.
-HEURISTIC_STATUSES: Final = frozenset({200, 203, 204, 300, 301, 308, 404, 410})
+# RFC 9110 §15.1: heuristically cacheable.
+_HEURISTIC_PAGES: Final = frozenset({200, 203, 204, 206, 300, 301, 308, 404, 410})
+# Kept only where the route says so: whoever provokes an error would have it kept for the others.
+_HEURISTIC_ERRORS: Final = frozenset({405, 414, 501})
 _HEURISTIC_FRACTION: Final = 0.1
 _HEURISTIC_MAX: Final = 86400.0
 
@@ -125,27 +117,27 @@ def _or_default(value: float | None, default: float) -> float:
 # --- what the origin says (RFC 9111 §5.2, §5.3; RFC 9213; RFC 5861) ---
 
 
-def effective_directives(fields: Fields) -> tuple[CacheControl, bool]:
-    """Return the directives that count for us, and whether a targeted field gave them (Expires is void)."""
-    for name in TARGETED_FIELDS:
-        control = parse_cache_control(fields.all(name))
-        if control.directives:
-            return control, True
-    return parse_cache_control(fields.all(b"cache-control")), False
-
-
-def read_origin_times(status: int, fields: Fields, now: float) -> OriginTimes:
+def read_origin_times(
+    status: int, fields: Fields, now: float, heuristic: Heuristic = Heuristic.PAGES
+) -> OriginTimes:
     """Read how long a response is fresh and how long it may be served stale."""
     control, _ = effective_directives(fields)
     return OriginTimes(
         ttl=_explicit_ttl(control, fields, now)
         if has_explicit_freshness(fields)
-        else _heuristic_ttl(status, fields, control, now),
+        else _heuristic_ttl(status, fields, control, now, heuristic),
         stale_while_revalidate=_seconds(control, "stale-while-revalidate"),
-        stale_if_error=_seconds(control, "stale-if-error"),
+        stale_if_error=_stale_if_error(control),
         forbids_stale=_forbids_stale(control),
-        must_validate="no-cache" in control,
+        must_validate=control.is_whole("no-cache"),
     )
+
+
+def _stale_if_error(control: CacheControl) -> float | None:
+    """RFC 9111 §5.2.2.10: s-maxage means proxy-revalidate, so what it does not permit is forbidden."""
+    said = _seconds(control, "stale-if-error")
+    permits_less = "s-maxage" in control and "stale-while-revalidate" in control
+    return 0.0 if said is None and permits_less else said
 
 
 def _forbids_stale(control: CacheControl) -> bool:
@@ -173,9 +165,11 @@ def _explicit_ttl(control: CacheControl, fields: Fields, now: float) -> float:
     return max(0.0, expires - (now if dated is None else dated))
 
 
-def _heuristic_ttl(status: int, fields: Fields, control: CacheControl, now: float) -> float | None:
+def _heuristic_ttl(
+    status: int, fields: Fields, control: CacheControl, now: float, heuristic: Heuristic
+) -> float | None:
     """RFC 9111 §4.2.2: a tenth of the time since Last-Modified, at most a day."""
-    if status not in HEURISTIC_STATUSES and not ("public" in control and status < 400):
+    if not _may_guess(status, control, heuristic):
         return None
     modified = parse_date(fields.first(b"last-modified"), now=now)
     if modified is None:
@@ -185,22 +179,30 @@ def _heuristic_ttl(status: int, fields: Fields, control: CacheControl, now: floa
     return min(max(0.0, since * _HEURISTIC_FRACTION), _HEURISTIC_MAX)
 
 
+def _may_guess(status: int, control: CacheControl, heuristic: Heuristic) -> bool:
+    match heuristic:
+        case Heuristic.OFF:
+            return False
+        case Heuristic.PAGES:
+            return status in _HEURISTIC_PAGES or ("public" in control and status < 400)
+        case Heuristic.ALL:
+            return status in _HEURISTIC_PAGES | _HEURISTIC_ERRORS or "public" in control
+
+
 def _seconds(control: CacheControl, name: str) -> float | None:
     seconds = control.seconds(name)
     return None if seconds is None else float(seconds)
 
 
 def initial_age(fields: Fields, requested_at: float, answered_at: float) -> float:
-    """Return corrected_initial_age (RFC 9111 §4.2.3); an Age that cannot be read makes it stale."""
+    """Return corrected_initial_age (RFC 9111 §4.2.3).
+
+    Of several Age values the first counts, and one that cannot be read is none (§5.1).
+    """
     dated = parse_date(fields.first(b"date"), now=answered_at)
     apparent = 0.0 if dated is None else max(0.0, answered_at - dated)
-    first = fields.first(b"age")
-    if first is None:
-        return apparent
-    said = delta_seconds(first.partition(",")[0].strip())
-    if said is None:
-        return float(DELTA_SECONDS_MAX)
-    return max(apparent, said + max(0.0, answered_at - requested_at))
+    said = delta_seconds((fields.first(b"age") or "").partition(",")[0].strip())
+    return apparent if said is None else max(apparent, said + max(0.0, answered_at - requested_at))
 
 
 def remaining(ttl: float) -> int:

@@ -1,4 +1,4 @@
-"""HTTP as values: header fields, directives, validators, dates (RFC 9110, RFC 9111).
+"""HTTP as values: header fields, validators, dates (RFC 9110).
 
 Knows the grammar. Must not know routes, entries or sockets. Field values are latin-1 strings on the
 inside and exact bytes on the wire; order and repetition of lines are kept.
@@ -175,60 +175,7 @@ def tokens(value: str | None) -> list[str]:
     return [item for part in (value or "").split(",") if (item := part.strip().lower())]
 
 
-# --- Cache-Control (RFC 9111 §5.2) ---
-
-# A quoted string that does not end is not one: its commas separate, so nothing hides behind it. Nor does
-# anything behind a semicolon, which some origins write where a comma belongs.
-_MEMBER: Final = re.compile(r'(?:"(?:[^"\\]|\\.)*+"|[^,;])+', re.DOTALL)
-_DIRECTIVE: Final = re.compile(
-    r"""\s*([!#$%&'*+\-.^_`|~0-9A-Za-z]+)                  # name
-        (?:=(?:"((?:[^"\\]|\\.)*+)"|([^\s"]*))\s*$)?       # quoted or plain argument, and nothing else""",
-    re.VERBOSE | re.DOTALL,
-)
-
-
-@dataclass(frozen=True, slots=True)
-class CacheControl:
-    """Directives by lower-case name; None where a directive has no argument.
-
-    Of a repeated directive with different arguments, the most restrictive reading counts:
-    the smallest number of seconds (RFC 9111 §4.2.1 lets a cache consider the response stale).
-    """
-
-    directives: Mapping[str, str | None]
-
-    def __contains__(self, name: str) -> bool:
-        return name in self.directives
-
-    def seconds(self, name: str) -> int | None:
-        """Return the delta-seconds of a directive, 0 when it cannot be read, None when absent."""
-        if name not in self.directives:
-            return None
-        return delta_seconds(self.directives[name]) or 0
-
-
-def parse_cache_control(values: Iterable[str]) -> CacheControl:
-    """Parse the Cache-Control lines of one message."""
-    found: dict[str, str | None] = {}
-    for value in values:
-        for name, argument in _directives(value):
-            found[name] = _stricter(found[name], argument) if name in found else argument
-    return CacheControl(found)
-
-
-def _directives(value: str) -> Iterator[tuple[str, str | None]]:
-    for member in _MEMBER.findall(value):
-        match = _DIRECTIVE.match(member)
-        if match is not None:
-            name, quoted, plain = match.groups()
-            yield name.lower(), plain if quoted is None else quoted
-
-
-def _stricter(one: str | None, other: str | None) -> str | None:
-    first, second = delta_seconds(one), delta_seconds(other)
-    if first is None or second is None:
-        return one if first is None else other
-    return one if first <= second else other
+# --- numbers ---
 
 
 def delta_seconds(text: str | None) -> int | None:

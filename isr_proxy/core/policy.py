@@ -7,7 +7,7 @@ Knows every rule of serving, as functions of values. Must not know how anything 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import unquote_plus
 
@@ -26,9 +26,10 @@ from isr_proxy.core.decision import (
     Stored,
     VaryMissed,
 )
+from isr_proxy.core.directives import CacheControl, parse_cache_control
 from isr_proxy.core.freshness import Phase, Times, lifetime, times
-from isr_proxy.core.http import CacheControl, Request, parse_cache_control, parse_cookies
-from isr_proxy.core.key import PLAIN, Variant, derive, matches_any, variant_of
+from isr_proxy.core.http import Request, parse_cookies
+from isr_proxy.core.key import PLAIN, derive, matches_any, variant_of
 from isr_proxy.core.reason import Reason
 from isr_proxy.core.routes import Match, RouteTable, hides_delimiter, host_matches, target_problem
 from isr_proxy.core.settings import ClientDirectives, FallbackKind, RevalidateMode, Route, Settings
@@ -118,7 +119,7 @@ def on_request(
         return Pass(Reason.REQUEST)
     match found:
         case Stored() if not found.verdict.hidden:
-            return _on_stored(asked, route, found, around)
+            return _for_method(request, route, _on_stored(asked, route, found, around))
         case _ if "only-if-cached" in asked:
             return Refuse(504, Reason.ONLY_IF_CACHED)
         case Stored():
@@ -129,6 +130,13 @@ def on_request(
             return _on_vary_miss(request, names)
         case None:
             return _on_miss(request, route, around)
+
+
+def _for_method(request: Request, route: Route, decision: Decision) -> Decision:
+    """Where the origin decides, a HEAD is asked as HEAD: what is stored may prove right without its body."""
+    if isinstance(decision, Fetch) and request.method == "HEAD" and not route.revalidate.is_isr:
+        return replace(decision, is_head=True)
+    return decision
 
 
 def _asked(request: Request, route: Route) -> CacheControl:
@@ -163,12 +171,14 @@ def _on_vary_miss(request: Request, names: tuple[str, ...]) -> Decision:
 def _on_stored(asked: CacheControl, route: Route, found: Stored, around: Surroundings) -> Decision:
     variant = found.meta.variant
     at = times(found.meta, found.state, route, around.now, soft_purged_at=found.verdict.stale_at)
-    wanted = _on_client_directives(asked, at, variant, _error_fallback(at, found, route))
+    wanted = _on_client_directives(asked, at, found, _error_fallback(at, found, route))
     if wanted is not None:
         return wanted
     match at.phase:
         case Phase.FRESH:
             return Serve(at)
+        case _ if _is_stale_enough(asked, at, found):
+            return ServeStale(at, Reason.REQUEST)
         case Phase.STALE if not is_negative(found.meta.status):
             return _on_stale(found, at, around)
         case Phase.STALE | Phase.ERROR_ONLY:
@@ -204,19 +214,33 @@ def _error_fallback(at: Times, found: Stored, route: Route) -> Times | None:
 
 
 def _on_client_directives(
-    asked: CacheControl, at: Times, variant: Variant, fallback: Times | None
+    asked: CacheControl, at: Times, found: Stored, fallback: Times | None
 ) -> Decision | None:
     """Honor what the request asks of a stored page (RFC 9111 §5.2.1)."""
     is_wanted_new = "no-cache" in asked or _is_too_old(asked, at)
     if "only-if-cached" in asked:
-        is_usable = at.phase is Phase.FRESH and not is_wanted_new
-        return None if is_usable else Refuse(504, Reason.ONLY_IF_CACHED)
-    return Fetch(Reason.REQUEST, variant, fallback) if is_wanted_new else None
+        is_usable = at.phase is Phase.FRESH or _is_stale_enough(asked, at, found)
+        return None if is_usable and not is_wanted_new else Refuse(504, Reason.ONLY_IF_CACHED)
+    return Fetch(Reason.REQUEST, found.meta.variant, fallback) if is_wanted_new else None
 
 
 def _is_too_old(control: CacheControl, at: Times) -> bool:
     max_age, min_fresh = control.seconds("max-age"), control.seconds("min-fresh")
     return (max_age is not None and at.age > max_age) or (min_fresh is not None and at.ttl < min_fresh)
+
+
+def _allows_stale(asked: CacheControl, at: Times) -> bool:
+    """Tell whether the request takes a page this stale: `max-stale` without a number takes any."""
+    if "max-stale" not in asked or "min-fresh" in asked:
+        return False
+    return asked.directives["max-stale"] is None or -at.ttl <= (asked.seconds("max-stale") or 0)
+
+
+def _is_stale_enough(asked: CacheControl, at: Times, found: Stored) -> bool:
+    """RFC 9111 §5.2.1.2: what the origin forbids, and what a purge made stale, no request brings back."""
+    said = found.meta.origin_times
+    is_forbidden = said.forbids_stale or said.must_validate or found.verdict.stale_at is not None
+    return _allows_stale(asked, at) and not is_forbidden
 
 
 # Search engines and link previews must see the page, not its shell (Next.js does the same).

@@ -52,6 +52,7 @@ class Reason(Enum):
     NO_FRESHNESS = "no-freshness"  # nothing says how long it may be kept
     STATUS = "status"  # not a status that may be kept
     PARTIAL = "partial"  # 206
+    HEAD_ONLY = "head-only"  # an answer to HEAD has no body to keep
     EVENT_STREAM = "event-stream"  # server-sent events have no end to wait for
     TOO_MANY_VARIANTS = "too-many-variants"
     STORE_FAILED = "store-failed"  # the disk refused
@@ -67,6 +68,7 @@ class Reason(Enum):
     CHUNK_TIMEOUT = "chunk-timeout"
     REGENERATE_TIMEOUT = "regenerate-timeout"
     BAD_RESPONSE = "bad-response"  # not HTTP
+    OTHER_VALIDATOR = "other-validator"  # a 304 about something that is not stored
     TRUNCATED = "truncated"  # shorter than its length, or chunks without their end
     TOO_LARGE = "too-large"  # over max_entry
     SERVER_ERROR = "server-error"  # 5xx

@@ -147,6 +147,28 @@ class SetCookie(Enum):
     STORE = "store"  # stored with it, only where the origin says explicitly fresh
 
 
+class RequestCookie(Enum):
+    """What becomes of an answer to a request that had cookies, where the origin does not call it public."""
+
+    REFUSE = "refuse"  # it is not stored
+    STORE = "store"
+
+
+class Heuristic(Enum):
+    """For which answers a lifetime is guessed from Last-Modified (RFC 9111 §4.2.2)."""
+
+    OFF = "off"
+    PAGES = "pages"  # those that are pages, redirects, or say that there is none
+    ALL = "all"  # also 405, 414 and 501, and whatever is called public
+
+
+class UnsafeMethods(Enum):
+    """What a successful POST, PUT, DELETE, ... does to the page at its URL (RFC 9111 §4.4)."""
+
+    INVALIDATE = "invalidate"
+    IGNORE = "ignore"
+
+
 class ClientDirectives(Enum):
     """Whether Cache-Control of requests counts."""
 
@@ -194,6 +216,9 @@ class Route:
     tags: tuple[str, ...] = ()
     ignore_origin: frozenset[Veto] = frozenset()
     set_cookie: SetCookie = SetCookie.REFUSE
+    request_cookie: RequestCookie = RequestCookie.REFUSE
+    heuristic: Heuristic = Heuristic.PAGES
+    unsafe_methods: UnsafeMethods | None = None  # None: INVALIDATE where the origin decides, else IGNORE
     client_directives: ClientDirectives = ClientDirectives.IGNORE
     client_cache_control: str | None = None  # ORIGIN_OWN, a value; None: ORIGIN_OWN where the origin decides
     guard: Guard = Guard()

@@ -13,12 +13,15 @@ from isr_proxy.core.settings import (
     Address,
     ClientDirectives,
     Fallback,
+    Heuristic,
     LogFormat,
     Network,
     PathSource,
     QueryMode,
+    RequestCookie,
     Revalidate,
     SetCookie,
+    UnsafeMethods,
     Veto,
 )
 from isr_proxy.run import config_rules as rules
@@ -116,6 +119,18 @@ def _set_cookie(value: object) -> SetCookie:
     return scalars.choice(value, SetCookie)
 
 
+def _request_cookie(value: object) -> RequestCookie:
+    return scalars.choice(value, RequestCookie)
+
+
+def _heuristic(value: object) -> Heuristic:
+    return scalars.choice(value, Heuristic)
+
+
+def _unsafe_methods(value: object) -> UnsafeMethods:
+    return scalars.choice(value, UnsafeMethods)
+
+
 def _client_directives(value: object) -> ClientDirectives:
     return scalars.choice(value, ClientDirectives)
 
@@ -131,6 +146,9 @@ Vetoes = Annotated[
     WithJsonSchema(_array(_words("no-store", "private", "vary"))),
 ]
 CookieRule = Annotated[SetCookie, PlainValidator(_set_cookie), _is(_words("refuse", "drop", "store"))]
+RequestCookieRule = Annotated[RequestCookie, PlainValidator(_request_cookie), _is(_words("refuse", "store"))]
+Guess = Annotated[Heuristic, PlainValidator(_heuristic), _is(_words("off", "pages", "all"))]
+UnsafeRule = Annotated[UnsafeMethods, PlainValidator(_unsafe_methods), _is(_words("invalidate", "ignore"))]
 DirectiveRule = Annotated[
     ClientDirectives, PlainValidator(_client_directives), _is(_words("ignore", "honor"))
 ]

@@ -189,6 +189,21 @@ class RouteKeys(Block):
         "store (only with `revalidate: origin`).",
         "refuse",
     )
+    request_cookie: kinds.RequestCookieRule = _key(
+        "With `revalidate: origin`, the answer to a request with cookies that is not called public: refuse "
+        "(not stored) or store.",
+        "refuse",
+    )
+    heuristic: kinds.Guess = _key(
+        "With `revalidate: origin`, where nothing says how long: guess from Last-Modified for pages, "
+        "all (405, 414 and 501 too) or off.",
+        "pages",
+    )
+    unsafe_methods: kinds.UnsafeRule | None = _key(
+        "A POST, PUT, DELETE, ... that succeeded: invalidate the page at its URL, or ignore; not given: "
+        "invalidate with `revalidate: origin`, else ignore.",
+        example="invalidate",
+    )
     client_directives: kinds.DirectiveRule = _key("Cache-Control of requests: ignore or honor.", "ignore")
     client_cache_control: kinds.FieldValue | None = _key(
         "Cache-Control sent to visitors; origin: the origin's own; not given: `public, max-age=0, "

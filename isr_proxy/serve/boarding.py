@@ -78,7 +78,7 @@ class Boarding:
         opening, end = flight.opening.result(), flight.end
         if isinstance(end, Broken) and end.failed.reason is Reason.TOO_LARGE:
             self._too_large.remember(job.key.digest, self._now(), self._purges.index.sequence)
-        elif isinstance(opening, Relayed):
+        elif isinstance(opening, Relayed) and not job.is_head:
             self.remember_pass(job.key, is_personal=job.is_personal)
         elif isinstance(opening, Broken) and job.stored is None:
             self._failing.remember(job.key.digest, self._now(), self._purges.index.sequence)

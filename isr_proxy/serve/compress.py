@@ -12,7 +12,8 @@ from typing import Final
 import brotli
 import zstandard
 
-from isr_proxy.core.http import Fields, parse_cache_control
+from isr_proxy.core.directives import parse_cache_control
+from isr_proxy.core.http import Fields
 
 MIN_BYTES: Final = 256  # below, the header costs more than is won
 MAX_BYTES: Final = 4 * 1024 * 1024  # above, held in memory too long for one regeneration

@@ -53,7 +53,7 @@ from isr_proxy.serve.regenerate import (
     Relayed,
     Streaming,
 )
-from isr_proxy.serve.respond import collapsed_status, forward_status, hit_status
+from isr_proxy.serve.respond import collapsed_status, forward_status, hit_status, validated_status
 from isr_proxy.store.base import PENDING, Entry, Found, Store, VaryMiss
 
 _log = structlog.get_logger("isr_proxy.engine")
@@ -252,23 +252,39 @@ class Engine:
         if not is_leader and self._boarding.is_outdated(flight, job):
             return False
         if decision.fallback is not None and isinstance(found, Entry) and not isinstance(opening, Relayed):
-            return await self._serve_better(visit, flight, found, decision.fallback)
+            return await self._serve_better(visit, flight, decision, found, decision.fallback)
         return await self._deliver(visit, decision, job, opening, is_leader=is_leader)
 
     def _job(self, visit: Visit, decision: Fetch, found: Found) -> Job:
         own = None if visit.match.route.revalidate.is_isr else visit.request
         stored = found if isinstance(found, Entry) else None
         interim = visit.exchange.interim
-        return Job(visit.key, decision.variant, visit.match, stored, own, decision.reason, interim)
+        return Job(
+            visit.key,
+            decision.variant,
+            visit.match,
+            stored,
+            own,
+            decision.reason,
+            interim,
+            decision.is_head,
+        )
 
-    async def _serve_better(self, visit: Visit, flight: Flight[Opening], stored: Entry, at: Times) -> bool:
+    async def _serve_better(
+        self, visit: Visit, flight: Flight[Opening], decision: Fetch, stored: Entry, at: Times
+    ) -> bool:
         """A page is at hand should the origin fail, so wait for the whole new one, and serve the better."""
         await flight.landed()
+        opening = flight.opening.result()
+        if isinstance(opening, Landed):
+            return await self._serve_landed(visit, opening.entry, _landed_status(decision, opening))
         if self._regenerator.verdict(stored).hidden:
             return False
         found = await self.find(visit)
         if isinstance(found, Entry) and found.state != stored.state and not found.state.failures:
-            return await self._serve_landed(visit, found, forward_status(Reason.STALE, outcome=Reason.STORED))
+            said = opening.head.status if isinstance(opening, Streaming) else None
+            status = forward_status(decision.reason, status=said, outcome=Reason.STORED)
+            return await self._serve_landed(visit, found, status)
         status = f"{forward_status(Reason.ORIGIN_FAILED)}; ttl={remaining(at.ttl)}"
         await visit.delivery.entry(stored, visit.match.route, at, status, XCache.STALE, Reason.ORIGIN_FAILED)
         return True
@@ -294,10 +310,9 @@ class Engine:
         is_leader: bool,
     ) -> bool:
         match opening:
-            case Landed(entry, said):
-                status = forward_status(decision.reason, status=said, outcome=Reason.STORED)
-                collapsed = collapsed_status(decision.reason)
-                return await self._serve_landed(visit, entry, status if is_leader else collapsed)
+            case Landed(entry):
+                status = _landed_status(decision, opening) if is_leader else collapsed_status(decision.reason)
+                return await self._serve_landed(visit, entry, status)
             case Streaming():
                 return await self._read_along(visit, decision, opening, is_leader=is_leader)
             case Relayed():
@@ -346,7 +361,8 @@ class Engine:
         is_personal = _is_personal(visit.request)
         if opening.is_personal and not is_leader and not is_personal:
             return False
-        self._boarding.remember_pass(visit.key, is_personal=is_personal)
+        if not decision.is_head:
+            self._boarding.remember_pass(visit.key, is_personal=is_personal)
         answer = opening.take() if is_leader else None
         is_his_own = not visit.match.route.revalidate.is_isr or not is_personal
         if answer is not None and is_his_own:
@@ -407,6 +423,12 @@ async def _opening(flight: Flight[Opening], *, is_leader: bool) -> Opening:
                 if answer is not None:
                     await answer.aclose()
         raise
+
+
+def _landed_status(decision: Fetch, landed: Landed) -> str:
+    if landed.is_new:
+        return forward_status(decision.reason, status=landed.status, outcome=Reason.STORED)
+    return validated_status(decision.reason, landed.status)
 
 
 def _entry(found: Found) -> Entry:

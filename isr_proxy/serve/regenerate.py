@@ -8,7 +8,6 @@ Must not know visitors: they read what the flight opens to them.
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -19,13 +18,13 @@ from msgspec import structs
 
 from isr_proxy.coord.base import PurgeLog
 from isr_proxy.coord.flight import Flight
-from isr_proxy.core.admission import PERSONAL_HEADERS, Asked, on_failure, on_response
-from isr_proxy.core.decision import Admit, Failed, Freshen, Relay
+from isr_proxy.core.admission import PERSONAL_HEADERS, Asked, on_head, on_response
+from isr_proxy.core.decision import Admit, Failed, Freshen, Judgement, Relay
 from isr_proxy.core.entry import Meta, State
 from isr_proxy.core.forward import conditional_lines, neutral_fields, shared_fields
-from isr_proxy.core.freshness import Phase, lifetime, times
+from isr_proxy.core.freshness import Phase, times
 from isr_proxy.core.guard import GuardScan
-from isr_proxy.core.http import Fields, Head, Line, Request
+from isr_proxy.core.http import Fields, Head, Request
 from isr_proxy.core.key import PLAIN, Key, Variant
 from isr_proxy.core.purges import Subject, Verdict, normal_tag
 from isr_proxy.core.reason import Reason
@@ -42,12 +41,15 @@ from isr_proxy.errors import (
 )
 from isr_proxy.origin.client import Answer, Client, Outgoing
 from isr_proxy.serve.compress import MAX_BYTES, is_compressible, make_copies
+from isr_proxy.serve.freshening import Freshening, variant_lines
 from isr_proxy.serve.outcome import Observer, Regenerated
 from isr_proxy.store.base import Entry, Store, Writer
 
 _log = structlog.get_logger("isr_proxy.regenerate")
 
 _NO_FIELDS: Final = Fields()
+# What is stored stays, although the answer is not.
+_SAYS_NOTHING_OF_OTHERS: Final = frozenset({Reason.TOO_LARGE, Reason.CLIENT_ERROR, Reason.HEAD_ONLY})
 _SHARED_ERROR_BYTES: Final = 64 * 1024  # of a failing origin's error page, shown to all who waited
 
 
@@ -62,6 +64,7 @@ class Job:
     request: Request | None = None  # the leader's, sent only where the origin decides what is shared
     reason: Reason = Reason.URI_MISS
     interim: Callable[[Head], None] | None = None  # where the leader's visitor takes 1xx
+    is_head: bool = False  # only the head is asked for, of a page that is stored
 
     @property
     def is_personal(self) -> bool:
@@ -77,7 +80,7 @@ class Job:
 
     @property
     def identity(self) -> bytes:
-        return self.key.digest + self.variant.digest
+        return self.key.digest + self.variant.digest + (b"HEAD" if self.is_head else b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,7 @@ class Landed:
 
     entry: Entry
     status: int | None = None
+    is_new: bool = True  # False: what was stored already proved right
 
 
 @dataclass(slots=True)
@@ -143,6 +147,7 @@ class Regenerator:
         self._client = client
         self._observer = observer
         self._now = now
+        self._freshening = Freshening(store, purges, now)
 
     def reconfigure(self, settings: Settings, client: Client) -> None:
         """Take new settings; flights under way go on with what they have."""
@@ -169,7 +174,7 @@ class Regenerator:
 
     async def _recheck(self, flight: Flight[Opening], job: Job) -> tuple[Job, Landed | None]:
         """Look up again inside the flight: whoever flew just before may have stored it."""
-        found = await self._store.lookup(job.key, Fields(_variant_lines(job.variant)))
+        found = await self._store.lookup(job.key, Fields(variant_lines(job.variant)))
         if not isinstance(found, Entry):
             return job, None
         verdict = self.verdict(found)
@@ -190,14 +195,15 @@ class Regenerator:
         answer: Answer | None = None
         try:
             async with asyncio.timeout(limit) as deadline:
-                requested_at = self._now()
-                answer = await self._ask(job, usable)
-                judged = self._judge(self._asked(job, usable, requested_at), answer)
-                if isinstance(judged, Admit) and not await self._has_room(job, judged):
-                    judged = Relay(Reason.TOO_MANY_VARIANTS)
+                asked, answer, judged = await self._ask_and_judge(job, usable)
+                if isinstance(judged, Failed) and judged.reason is Reason.OTHER_VALIDATOR:
+                    await answer.aclose()  # RFC 9111 §4.3.4: such a 304 says nothing of what is stored
+                    asked, answer, judged = await self._ask_and_judge(job, None)
+                if job.is_head and isinstance(judged, Admit):
+                    judged = await self._learn_from_head(flight, job, asked, answer.head, judged)
                 match judged:
                     case Freshen():
-                        return await self._freshen(flight, job, judged)
+                        return await self._freshen(flight, job, judged, answer.head.status)
                     case Admit():
                         return await self._admit(flight, job, answer, judged, deadline)
                     case Failed():
@@ -213,12 +219,33 @@ class Regenerator:
             if answer is not None:
                 await answer.aclose()
 
+    async def _ask_and_judge(self, job: Job, usable: Entry | None) -> tuple[Asked, Answer, Judgement]:
+        """Ask, validating `usable`, and say what becomes of the answer."""
+        requested_at = self._now()
+        answer = await self._ask(job, usable)
+        asked = self._asked(job, usable, requested_at)
+        judged = self._judge(asked, answer)
+        if isinstance(judged, Admit) and not await self._has_room(job, judged):
+            judged = Relay(Reason.TOO_MANY_VARIANTS)
+        return asked, answer, judged
+
+    async def _learn_from_head(
+        self, flight: Flight[Opening], job: Job, asked: Asked, head: Head, admit: Admit
+    ) -> Freshen | Relay:
+        """Freshen the stored page by an answer to HEAD, or note that it is outdated."""
+        assert job.stored is not None, "HEAD is asked of a stored page only"
+        freshen = on_head(asked, head, admit, job.stored.meta.body_bytes)
+        if freshen is None:
+            await self._freshening.note_stale(job.stored, flight.sequence)
+        return freshen or Relay(Reason.HEAD_ONLY)
+
     async def _ask(self, job: Job, usable: Entry | None) -> Answer:
         fields = _outgoing_fields(job)
         if usable is not None:
             fields = fields.plus(*conditional_lines(usable.meta))
         host = self.settings.origin.host or job.key.host
-        asked = Outgoing("GET", job.key.target, host, fields, on_interim=_guarded(job.interim))
+        method = "HEAD" if job.is_head else "GET"
+        asked = Outgoing(method, job.key.target, host, fields, on_interim=_guarded(job.interim))
         return await self._client.fetch(asked)
 
     def _usable(self, job: Job) -> Entry | None:
@@ -228,7 +255,7 @@ class Regenerator:
         return job.stored
 
     def _asked(self, job: Job, usable: Entry | None, requested_at: float) -> Asked:
-        sent = job.request.fields if job.request is not None else Fields(_variant_lines(job.variant))
+        sent = job.request.fields if job.request is not None else Fields(variant_lines(job.variant))
         return Asked(
             job.match,
             sent,
@@ -238,6 +265,7 @@ class Regenerator:
             is_conditional=usable is not None,
             varies_on=job.variant.names,
             stored_fields=Fields() if usable is None else usable.meta.fields,
+            stored_status=200 if usable is None else usable.meta.status,
         )
 
     def _is_worth_keeping(self, usable: Entry | None, job: Job) -> bool:
@@ -247,7 +275,7 @@ class Regenerator:
         at = times(usable.meta, usable.state, job.match.route, self._now(), soft_purged_at=None)
         return at.phase is not Phase.DEAD
 
-    def _judge(self, asked: Asked, answer: Answer) -> Admit | Freshen | Relay | Failed:
+    def _judge(self, asked: Asked, answer: Answer) -> Judgement:
         judged = on_response(asked, answer.head)
         if not isinstance(judged, Admit) or (answer.body_bytes or 0) <= self.settings.store.max_entry:
             return judged
@@ -259,31 +287,8 @@ class Regenerator:
 
     # --- the four ways it ends ---
 
-    async def _freshen(self, flight: Flight[Opening], job: Job, freshen: Freshen) -> tuple[Reason, bool]:
-        """The origin says the stored page is still right."""
-        assert job.stored is not None, "a 304 was judged, so a page was validated"
-        meta = replace_lines(job.stored.meta, freshen)
-        flight.open(Landed(await self._keep(flight, job.stored, meta, freshen.initial_age), 304))
-        return Reason.STORED, True
-
-    async def _is_overtaken(self, flight: Flight[Opening], key: Key, variant: Variant) -> bool:
-        """Tell whether a fetch that began after a later purge has stored its page: the younger wins."""
-        if self._purges.index.sequence <= flight.sequence:
-            return False
-        found = await self._store.lookup(key, Fields(_variant_lines(variant)))
-        return isinstance(found, Entry) and found.state.sequence > flight.sequence
-
-    async def _keep(self, flight: Flight[Opening], stored: Entry, meta: Meta, age: float) -> Entry:
-        """Freshen a stored page: its state, and its meta only where that says something new."""
-        state = State(flight.sequence, self._now(), age, count=stored.state.count + 1)
-        if await self._is_overtaken(flight, stored.key, stored.variant):
-            return replace(stored, state=state)
-        if says_the_same(meta, stored.meta):
-            return await self._store.update(stored, state)
-        return await self._store.rewrite(stored, meta, state)
-
     async def _relay(self, flight: Flight[Opening], job: Job, answer: Answer, relay: Relay) -> None:
-        if job.stored is not None and not job.is_personal and relay.reason is not Reason.TOO_LARGE:
+        if job.stored is not None and not job.is_personal and relay.reason not in _SAYS_NOTHING_OF_OTHERS:
             with suppress(StoreError):  # it stays, stale, until the disk lets go of it
                 await self._store.remove(job.stored)
         if flight.has_leader:
@@ -292,12 +297,18 @@ class Regenerator:
             await answer.aclose()
             flight.open(Relayed(relay.reason, answer.head, None, job.is_personal))
 
+    async def _freshen(
+        self, flight: Flight[Opening], job: Job, freshen: Freshen, status: int
+    ) -> tuple[Reason, bool]:
+        """The origin says the stored page is still right."""
+        assert job.stored is not None, "a 304 was judged, so a page was validated"
+        entry = await self._freshening.freshen(job.stored, freshen, flight.sequence)
+        flight.open(Landed(entry, status, is_new=False))
+        return Reason.STORED, True
+
     async def _fail(self, flight: Flight[Opening], job: Job, broken: Broken) -> None:
-        """Law 1: whatever is stored stays; only the time to try again is noted."""
-        if job.stored is not None and not await self._is_overtaken(flight, job.key, job.stored.variant):
-            ttl = lifetime(job.stored.meta, job.match.route).ttl
-            state = on_failure(job.stored.state, broken.failed, ttl, self._now(), random.random())
-            await self._store.update(job.stored, state)
+        if job.stored is not None:
+            await self._freshening.note_failure(job.stored, job.match.route, broken.failed, flight.sequence)
         flight.open(broken)
 
     async def _admit(
@@ -360,7 +371,7 @@ class Regenerator:
         if job.stored is not None and self._is_same_page(job.stored, meta, writer):
             old = job.stored.meta
             kept = structs.replace(meta, bodies=old.bodies, generated_at=old.generated_at)
-            await self._keep(flight, job.stored, kept, admit.initial_age)
+            await self._freshening.keep(job.stored, kept, admit.initial_age, flight.sequence)
             return Reason.STORED, True
         copies = await _copies(head, job.match.route, writer)
         state = State(flight.sequence, self._now(), admit.initial_age)
@@ -468,29 +479,5 @@ def meta_of(key: Key, head: Head, admit: Admit, checksum: bytes, now: float) -> 
     )
 
 
-def replace_lines(meta: Meta, freshen: Freshen) -> Meta:
-    """Merge a 304's fields into a meta (RFC 9111 §3.2): same names replaced, the others kept."""
-    names = frozenset(name.lower() for name, _ in freshen.lines)
-    merged = (*meta.fields.without(names), *freshen.lines)
-    return structs.replace(meta, lines=merged, tags=freshen.tags, origin_times=freshen.origin_times)
-
-
-_CHANGES_EVERY_TIME: Final = frozenset({b"date", b"expires", b"x-request-id", b"server-timing"})
-
-
-def says_the_same(one: Meta, other: Meta) -> bool:
-    """Tell whether two metas differ in nothing worth writing."""
-    same_lines = one.fields.without(_CHANGES_EVERY_TIME) == other.fields.without(_CHANGES_EVERY_TIME)
-    return same_lines and one.tags == other.tags and one.origin_times == other.origin_times
-
-
 def subject_of(entry: Entry) -> Subject:
     return Subject(entry.key.host, entry.key.path, entry.key.query, entry.meta.tags)
-
-
-def _variant_lines(variant: Variant) -> list[Line]:
-    return [
-        (name.encode("latin-1"), value.encode("latin-1"))
-        for name, value in variant.headers
-        if value is not None
-    ]

@@ -74,6 +74,11 @@ def forward_status(
     return "; ".join(parts)
 
 
+def validated_status(reason: Reason, status: int | None) -> str:
+    """Write Cache-Status for a stored answer that the origin said is still right."""
+    return f"isr-proxy; fwd={_FORWARD_WORDS.get(reason, 'miss')}; fwd-status={status}"
+
+
 def collapsed_status(reason: Reason) -> str:
     """Write Cache-Status for an answer fetched for somebody else."""
     return f"isr-proxy; fwd={_FORWARD_WORDS.get(reason, 'miss')}; collapsed"

@@ -23,7 +23,7 @@ from isr_proxy.core.entry import State
 from isr_proxy.core.http import Head, format_date
 from isr_proxy.core.key import PLAIN, Variant
 from isr_proxy.core.reason import Reason
-from isr_proxy.core.settings import KeyRules, Route, SetCookie, Veto
+from isr_proxy.core.settings import Heuristic, KeyRules, RequestCookie, Route, SetCookie, Veto
 from tests.core.making import NEVER, NOW, asked, by_origin, fields, head, isr, lines, matched
 from tests.core.test_policy import PACKAGE, produced
 
@@ -63,6 +63,16 @@ RELAYED: list[tuple[Route, str, int, str, Reason]] = [
         200,
         "Cache-Control: public, max-age=9 | Vary: Cookie",
         Reason.VARY_COOKIE,
+    ),
+    (by_origin(), "", 599, f"{FRESH}, must-understand", Reason.STATUS),
+    (by_origin(), "", 431, FRESH, Reason.STATUS),
+    (by_origin(), "", 405, validated(1000), Reason.NO_FRESHNESS),
+    (
+        by_origin(heuristic=Heuristic.OFF),
+        "",
+        200,
+        f"Last-Modified: {format_date(NOW - 9)}",
+        Reason.NO_FRESHNESS,
     ),
     (isr(), "", 200, "Set-Cookie: a=1", Reason.SET_COOKIE),
     (isr(set_cookie=STORE), "", 200, "Set-Cookie: a=1", Reason.SET_COOKIE),
@@ -114,6 +124,11 @@ KEPT: list[tuple[Route, str, int, str]] = [
     (by_origin(), "Authorization: x", 200, f"{FRESH}, must-revalidate"),
     (by_origin(), "Authorization: x", 200, "Cache-Control: s-maxage=9"),
     (by_origin(), "Cookie: a=1", 200, "Cache-Control: s-maxage=9"),
+    (by_origin(request_cookie=RequestCookie.STORE), "Cookie: a=1", 200, FRESH),
+    (by_origin(), "", 200, f'{FRESH}, no-cache="Set-Cookie" | Set-Cookie: a=1'),
+    (by_origin(), "", 200, f'{FRESH}, private="x-user" | X-User: a'),
+    (by_origin(heuristic=Heuristic.ALL), "", 405, validated(1000)),
+    (by_origin(heuristic=Heuristic.ALL), "", 501, validated(1000)),
     (by_origin(), "", 403, FRESH),
     (by_origin(), "", 500, FRESH),
     (by_origin(), "", 404, validated(1000)),
@@ -135,7 +150,13 @@ FAILURES: list[tuple[Route, dict[str, Any], int, str, Reason]] = [
     (by_origin(), {"has_stored": True}, 429, FRESH, Reason.TOO_MANY_REQUESTS),
     (isr(), {"has_stored": True}, 403, "", Reason.CLIENT_ERROR),
     (isr(status_ttl=((403, 9.0),)), {"has_stored": True}, 403, "", Reason.CLIENT_ERROR),
-    (by_origin(), {"has_stored": True}, 401, FRESH, Reason.CLIENT_ERROR),
+    (
+        by_origin(),
+        {"is_conditional": True, "stored_fields": fields('ETag: "a"')},
+        304,
+        'ETag: "b"',
+        Reason.OTHER_VALIDATOR,
+    ),
     (isr(), {}, 304, "", Reason.BAD_RESPONSE),
     (isr(), {}, 206, "Content-Range: bytes 0-1/9", Reason.BAD_RESPONSE),
     (isr(), {"has_stored": True}, 206, "", Reason.BAD_RESPONSE),
@@ -154,6 +175,11 @@ def test_law_1_what_is_a_failure(
 @pytest.mark.parametrize("status", [404, 410, 301])
 def test_law_1_an_answer_replaces_a_good_page(status: int) -> None:
     assert isinstance(on_response(asked(isr(), has_stored=True), head(status)), Admit)
+
+
+def test_where_the_origin_decides_an_error_is_shown_and_the_page_stays() -> None:
+    how = asked(by_origin(), has_stored=True)
+    assert on_response(how, head(401, FRESH)) == Relay(Reason.CLIENT_ERROR)
 
 
 def test_every_reason_of_admission_has_a_row() -> None:
@@ -277,11 +303,23 @@ def freshened(how: Asked, text: str) -> Freshen:
 
 def test_a_304_freshens_all_but_what_speaks_of_a_body() -> None:
     said = "X: 1 | Content-Length: 0 | Content-Type: a/b | Set-Cookie: a=1 | Age: 3 | Connection: close"
-    assert freshened(asked(isr(), **CONDITIONAL), said).lines == lines("X: 1")
+    assert freshened(asked(isr(), **CONDITIONAL), said).lines == lines("X: 1 | Content-Type: a/b")
+
+
+def test_a_304_with_a_strong_validator_of_something_else_says_nothing() -> None:
+    how = asked(by_origin(), stored_fields=fields('ETag: "a"'), **CONDITIONAL)
+    assert freshened(how, 'ETag: "a"').may_keep
+    assert on_response(how, head(304, 'ETag: "b"')) == Failed(Reason.OTHER_VALIDATOR)
+    assert isinstance(on_response(how, head(304, 'ETag: W/"b"')), Freshen)
+
+
+def test_a_304_may_forbid_to_keep_what_it_freshens() -> None:
+    how = asked(by_origin(), stored_fields=fields(FRESH), **CONDITIONAL)
+    assert not freshened(how, "Cache-Control: no-store").may_keep
 
 
 def test_a_304_that_says_nothing_of_freshness_leaves_the_stored_directives() -> None:
-    how = asked(by_origin(), stored_fields=fields(FRESH), **CONDITIONAL)
+    how = asked(by_origin(), stored_fields=fields(f'{FRESH} | ETag: "e"'), **CONDITIONAL)
     assert freshened(how, 'ETag: "e"').origin_times.ttl == 60
     assert freshened(how, "Cache-Control: max-age=5").origin_times.ttl == 5
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from isr_proxy.core.directives import CacheControl, parse_cache_control
 from isr_proxy.core.http import (
     DELTA_SECONDS_MAX,
-    CacheControl,
     Fields,
     Head,
     accepted_encodings,
@@ -20,7 +20,6 @@ from isr_proxy.core.http import (
     end_to_end,
     format_date,
     is_not_modified,
-    parse_cache_control,
     parse_cookies,
     parse_date,
     parse_etags,

@@ -239,6 +239,23 @@ def test_what_is_done_with_what_is_stored(
     assert reason_of(decision) is reason
 
 
+@pytest.mark.parametrize(
+    ("route", "method", "found", "is_head"),
+    [
+        (by_origin(), "HEAD", stored(10, ttl=10.0), True),
+        (by_origin(), "GET", stored(10, ttl=10.0), False),
+        (by_origin(), "HEAD", None, False),
+        (isr(), "HEAD", stored(11, 404), False),
+    ],
+)
+def test_head_is_asked_as_head_where_the_origin_decides(
+    route: Route, method: str, found: Stored | None, is_head: bool
+) -> None:
+    decision = decided(found, route, request(method=method))
+    assert isinstance(decision, Fetch)
+    assert decision.is_head is is_head
+
+
 ASKED: list[tuple[str, Stored | VaryMissed | None, type, Reason | None]] = [
     ("Cache-Control: no-cache", stored(1), Fetch, Reason.REQUEST),
     ("Pragma: no-cache", stored(1), Fetch, Reason.REQUEST),
@@ -257,6 +274,20 @@ ASKED: list[tuple[str, Stored | VaryMissed | None, type, Reason | None]] = [
     ("Cache-Control: no-store", None, Pass, Reason.REQUEST),
     ("Cache-Control: no-store", stored(1), Pass, Reason.REQUEST),
     ("Cache-Control: max-stale", stored(1), Serve, Reason.FRESH),
+    ("Cache-Control: max-stale", stored(9999), ServeStale, Reason.REQUEST),
+    ("Cache-Control: max-stale=5", stored(65), ServeStale, Reason.REQUEST),
+    ("Cache-Control: max-stale=5", stored(66), ServeAndRegenerate, None),
+    ("Cache-Control: max-stale=x", stored(61), ServeAndRegenerate, None),
+    ("Cache-Control: max-stale, min-fresh=1", stored(61), Fetch, Reason.REQUEST),
+    ("Cache-Control: max-stale", stored(61, forbids_stale=True), ServeAndRegenerate, None),
+    ("Cache-Control: max-stale", stored(1, verdict=Verdict(stale_at=NOW)), ServeAndRegenerate, None),
+    ("Cache-Control: only-if-cached, max-stale", stored(61), ServeStale, Reason.REQUEST),
+    (
+        "Cache-Control: only-if-cached, max-stale",
+        stored(61, must_validate=True),
+        Refuse,
+        Reason.ONLY_IF_CACHED,
+    ),
 ]
 
 
