@@ -27,10 +27,11 @@ from isr_proxy.core.http import (
     tokens,
 )
 from isr_proxy.core.key import PLAIN, Variant, variant_of
-from isr_proxy.core.purges import normal_tag
+from isr_proxy.core.purges import group_tag, normal_tag
 from isr_proxy.core.reason import Reason
 from isr_proxy.core.routes import Match
 from isr_proxy.core.settings import RequestCookie, Route, SetCookie, Veto
+from isr_proxy.core.structured import parse_strings
 
 
 def is_negative(status: int) -> bool:
@@ -50,7 +51,6 @@ _TAG_SEPARATORS: Final = {
     b"cache-tag": re.compile(","),
     b"surrogate-key": re.compile(r"\s+"),
     b"xkey": re.compile(r"[\s,]+"),
-    b"cache-groups": re.compile(","),
 }
 _MAX_TAGS: Final = 1024
 _MAX_TAG_BYTES: Final = 1024
@@ -77,6 +77,7 @@ class Asked:
     varies_on: tuple[str, ...] = ()  # what other answers for this key are known to vary on
     stored_fields: Fields = _NO_FIELDS  # of the page that is validated: a 304 leaves out what has not changed
     stored_status: int = 200
+    site: tuple[str, str] = ("", "")  # scheme and host: cache groups are those of one origin
 
 
 def on_response(asked: Asked, head: Head) -> Judgement:
@@ -95,7 +96,7 @@ def on_response(asked: Asked, head: Head) -> Judgement:
     return Admit(
         variant=_variant(head, asked, route),
         lines=_kept_lines(head, route),
-        tags=_tags(head.fields, asked.match),
+        tags=_tags(head.fields, asked),
         origin_times=_times(asked, head.status, head.fields),
         initial_age=_initial_age(asked, head),
     )
@@ -116,7 +117,7 @@ def _freshen(asked: Asked, head: Head) -> Freshen | Failed:
     control, _ = effective_directives(merged)
     return Freshen(
         fields.lines,
-        _tags(merged, asked.match),
+        _tags(merged, asked),
         _times(asked, asked.stored_status, merged),
         _initial_age(asked, head),
         may_keep=_veto(control, asked.stored_status, route) is None,
@@ -324,20 +325,33 @@ def _kept_lines(head: Head, route: Route) -> tuple[tuple[bytes, bytes], ...]:
     return end_to_end(head.fields).without(drop).lines
 
 
+def lines_for_leader(head: Head, route: Route) -> tuple[tuple[bytes, bytes], ...]:
+    """Return the fields that whoever asked first gets: where the origin decides, it is the answer to him."""
+    if route.revalidate.is_isr:
+        return _kept_lines(head, route)
+    drop = frozenset({b"content-length", b"age"})
+    if route.set_cookie is SetCookie.DROP:
+        drop |= {b"set-cookie"}
+    return end_to_end(head.fields).without(drop).lines
+
+
 def _withheld(fields: Fields) -> frozenset[bytes]:
     """Return the fields that `private` and `no-cache` name: the rest may be kept without them."""
     control, _ = effective_directives(fields)
     return control.fields("private") | control.fields("no-cache")
 
 
-def _tags(fields: Fields, match: Match) -> tuple[str, ...]:
+def _tags(fields: Fields, asked: Asked) -> tuple[str, ...]:
     """Collect the tags of the route and of the origin's fields, in the form they are compared in."""
-    found = dict.fromkeys(normal_tag(tag) for tag in match.tags())
+    found = dict.fromkeys(normal_tag(tag) for tag in asked.match.tags())
     for name, separator in _TAG_SEPARATORS.items():
         for value in fields.all(name):
             found.update(
                 dict.fromkeys(normal_tag(tag.strip(_QUOTED)) for tag in separator.split(_text(value)))
             )
+    groups = parse_strings(fields.all(b"cache-groups"))
+    found.update(dict.fromkeys(normal_tag(group) for group in groups))
+    found.update(dict.fromkeys(group_tag(*asked.site, group) for group in groups))
     return tuple(tag for tag in found if tag and len(tag) <= _MAX_TAG_BYTES)[:_MAX_TAGS]
 
 

@@ -98,6 +98,7 @@ class Fetch:
     variant: Variant
     fallback: Times | None = None
     is_head: bool = False  # asked with HEAD, of a page that is stored
+    is_alone: bool = False  # nobody else joins: such answers were not for all, lately
 
 
 @dataclass(frozen=True, slots=True)

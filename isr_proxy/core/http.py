@@ -271,12 +271,14 @@ def weak_equal(one: str, other: str) -> bool:
 def is_not_modified(request: Fields, etag: str | None, last_modified: str | None) -> bool:
     """Tell whether a GET or HEAD with these conditions gets 304 (RFC 9110 §13.2.2).
 
-    If-None-Match, when present, decides alone; only without it does If-Modified-Since count.
+    If-None-Match, when present, decides alone; only without it does If-Modified-Since count. An entity tag
+    without its quotes, as some origins write it, is only ever the same bytes again.
     """
     condition = request.get(b"if-none-match")
     if condition is not None:
         tags = parse_etags(condition)
-        return tags == ["*"] or (etag is not None and any(weak_equal(tag, etag) for tag in tags))
+        is_named = etag is not None and (condition == etag or any(weak_equal(tag, etag) for tag in tags))
+        return is_named or tags == ["*"]
     since = parse_date(request.get(b"if-modified-since"))
     modified_at = parse_date(last_modified)
     return since is not None and modified_at is not None and modified_at <= since
@@ -302,7 +304,7 @@ def parse_cookies(values: Iterable[str]) -> dict[str, str]:
 # --- Accept-Encoding (RFC 9110 §12.5.3) ---
 
 
-def accepted_encodings(value: str | None) -> dict[str, float]:
+def weights_of(value: str | None) -> dict[str, float]:
     """Read codings and their q-values; a malformed weight counts as 0."""
     weights: dict[str, float] = {}
     for item in (value or "").split(","):
@@ -328,7 +330,7 @@ def choose_encoding(accept: str | None, available: Iterable[str]) -> str:
 
     `available` is in our order of preference, which breaks ties between equal weights.
     """
-    weights = accepted_encodings(accept)
+    weights = weights_of(accept)
     star = weights.get("*", 0.0)
     best, best_weight = "identity", 0.0
     for coding in available:

@@ -13,9 +13,13 @@ from hashlib import blake2b
 from typing import Final
 
 from isr_proxy.core.http import Fields, Request, parse_cookies
+from isr_proxy.core.negotiation import normal_value
 from isr_proxy.core.settings import KeyRules, QueryMode
 
 Dimension = tuple[str, str | None]
+
+# Dimensions that no route can make: neither a header nor a cookie is called so.
+NO_VARY_SEARCH_RULE: Final[Dimension] = (":no-vary-search", None)
 
 KEY_DIGEST_BYTES: Final = 20
 VARIANT_DIGEST_BYTES: Final = 8
@@ -53,7 +57,7 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """Identity within a key: the request headers that the origin's Vary names, with their values.
+    """Identity within a key: the request headers that the origin's Vary names, with their normal values.
 
     No headers at all (`PLAIN`) is the variant of a response without Vary.
     """
@@ -134,4 +138,6 @@ def matches_any(name: str, patterns: Iterable[str]) -> bool:
 
 def variant_of(names: Iterable[str], fields: Fields) -> Variant:
     """Return the variant that a request with these fields gets, where the origin varies on `names`."""
-    return Variant(tuple((name, fields.get(name.encode("latin-1"))) for name in sorted(set(names))))
+    return Variant(
+        tuple((name, normal_value(name, fields.all(name.encode("latin-1")))) for name in sorted(set(names)))
+    )

@@ -106,6 +106,7 @@ class Surroundings:
 
     now: float
     is_hit_for_pass: bool = False
+    is_too_large: bool = False  # it is passed for its size
     is_prerendered: bool = False  # the path is on the route's prerender list
 
 
@@ -124,12 +125,31 @@ def on_request(
             return Refuse(504, Reason.ONLY_IF_CACHED)
         case Stored():
             return Fetch(Reason.PURGED, found.meta.variant)
-        case None | VaryMissed() if around.is_hit_for_pass:
+        case None | VaryMissed() if around.is_hit_for_pass and not _may_fetch_alone(request, route, around):
             return Pass(Reason.HIT_FOR_PASS)
         case VaryMissed(names):
-            return _on_vary_miss(request, names)
+            return _alone(_on_vary_miss(request, names), around)
         case None:
-            return _on_miss(request, route, around)
+            return _alone(_on_miss(request, route, around), around)
+
+
+def _may_fetch_alone(request: Request, route: Route, around: Surroundings) -> bool:
+    """Tell whether what was uncacheable may be fetched as if it were not: its answer may have changed.
+
+    Varnish calls it hit-for-miss. A condition or a range is better answered by the origin itself.
+    """
+    is_plain = not any(name in request.fields for name in _ASKS_FOR_LESS)
+    return is_plain and not route.revalidate.is_isr and not around.is_too_large
+
+
+_ASKS_FOR_LESS: Final = (b"if-none-match", b"if-modified-since", b"range")
+
+
+def _alone(decision: Decision, around: Surroundings) -> Decision:
+    """Let nobody wait for an answer that is most likely not for him."""
+    if isinstance(decision, Fetch) and around.is_hit_for_pass:
+        return replace(decision, is_alone=True)
+    return decision
 
 
 def _for_method(request: Request, route: Route, decision: Decision) -> Decision:

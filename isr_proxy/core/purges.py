@@ -154,6 +154,19 @@ class PurgeIndex:
             yield Scope.TAG, None, tag
 
 
+_GROUP: Final = "\x1f"  # no header can hold it, so no tag looks like a group
+
+
+def group_tag(scheme: str, host: str, name: str) -> str:
+    """Return the tag that a cache group is kept as: of one origin, case and all (RFC 9875 §2)."""
+    return f"{_GROUP}{scheme}://{host}{_GROUP}{name}"
+
+
+def visible_tags(tags: Iterable[str]) -> tuple[str, ...]:
+    """Return the tags that people see: groups have theirs beside."""
+    return tuple(tag for tag in tags if not tag.startswith(_GROUP))
+
+
 def normal_tag(tag: str) -> str:
     """Return the form tags are compared in: Cloudflare's are case-insensitive, so all are."""
     return tag.strip().lower()

@@ -25,6 +25,7 @@ from isr_proxy.run.config import diff
 from isr_proxy.serve.admin import Reloaded, Wiring, application
 from isr_proxy.serve.engine import Engine
 from isr_proxy.serve.front import Front
+from isr_proxy.serve.invalidate import Invalidation
 from isr_proxy.serve.observe import Observation, Readings
 from isr_proxy.serve.operations import Operations
 from isr_proxy.serve.purge_method import PurgeMethod
@@ -62,6 +63,9 @@ class Worker:
         self.engine = Engine(settings, self.store, purges, self.client, watchers, now)
         self.operations = Operations(self.engine, disk, purges, self.client, watchers, now)
         self.engine.purge_method = PurgeMethod(self.operations, self._purge_token)
+        self.engine.after_pass = Invalidation(
+            lambda: self.engine.routes, self.store, self.engine.flights, self.operations.invalidate
+        ).after
         self.front = Front(self.engine.handle)
         app = application(self._wiring())
         self._admin = web.AppRunner(app, access_log=None, shutdown_timeout=_ADMIN_SECONDS)

@@ -18,7 +18,7 @@ from isr_proxy.core.key import Key
 from isr_proxy.core.purges import Subject
 from isr_proxy.core.reason import Reason
 from isr_proxy.serve.hit_for_pass import FAILING_SECONDS, PASS_SECONDS, Remembered
-from isr_proxy.serve.regenerate import Broken, Job, Opening, Regenerator, Relayed, Streaming
+from isr_proxy.serve.regenerate import Broken, Job, Landed, Opening, Regenerator, Relayed, Streaming
 
 _log = structlog.get_logger("isr_proxy.boarding")
 
@@ -40,11 +40,12 @@ class Boarding:
         self._passing = Remembered(PASS_SECONDS)
         self._too_large = Remembered(PASS_SECONDS)
         self._failing = Remembered(FAILING_SECONDS)
+        self._alone = 0  # fetches that nobody may join, so far
         self._behind = 0  # background regenerations under way
 
     def board(self, job: Job) -> tuple[Flight[Opening], bool]:
         """Join the flight of a job or start it; tells whether it was started. Full: too many wait already."""
-        flight = self.flights.find(job.identity)
+        flight = None if job.is_alone else self.flights.find(job.identity)
         if flight is None or self.is_outdated(flight, job):
             flight = self._launch(job)
             flight.has_leader = True
@@ -66,8 +67,12 @@ class Boarding:
         return self._purges.index.verdict(subject, flight.sequence).hidden
 
     def _launch(self, job: Job) -> Flight[Opening]:
+        identity = job.identity
+        if job.is_alone:
+            self._alone += 1
+            identity += self._alone.to_bytes(8)
         flight = self.flights.launch(
-            job.identity, self._purges.index.sequence, lambda flight: self._regenerator.fly(flight, job)
+            identity, self._purges.index.sequence, lambda flight: self._regenerator.fly(flight, job)
         )
         assert flight.task is not None
         flight.task.add_done_callback(lambda _: self._learn(flight, job))
@@ -80,6 +85,8 @@ class Boarding:
             self._too_large.remember(job.key.digest, self._now(), self._purges.index.sequence)
         elif isinstance(opening, Relayed) and not job.is_head:
             self.remember_pass(job.key, is_personal=job.is_personal)
+        elif isinstance(opening, Streaming | Landed):
+            self.forget_pass(job.key)
         elif isinstance(opening, Broken) and job.stored is None:
             self._failing.remember(job.key.digest, self._now(), self._purges.index.sequence)
 
@@ -134,7 +141,10 @@ class Boarding:
     def is_passing(self, key: Key, *, is_personal: bool) -> bool:
         """Tell whether a key was found uncacheable lately, and no purge has touched it since."""
         identity = key.digest + (_PERSONAL if is_personal else b"")
-        return self._holds(self._passing, identity, key) or self._holds(self._too_large, key.digest, key)
+        return self._holds(self._passing, identity, key) or self.is_too_large(key)
+
+    def is_too_large(self, key: Key) -> bool:
+        return self._holds(self._too_large, key.digest, key)
 
     def _holds(self, remembered: Remembered, identity: bytes, key: Key) -> bool:
         sequence = remembered.holds(identity, self._now())

@@ -7,7 +7,7 @@ asked for the store (regenerate.py), or what a connection is (front.py).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Final, Protocol, assert_never
 
@@ -15,7 +15,7 @@ import structlog
 
 from isr_proxy.coord.base import PurgeLog
 from isr_proxy.coord.flight import Flight
-from isr_proxy.core.admission import PERSONAL_HEADERS, Asked, on_response
+from isr_proxy.core.admission import PERSONAL_HEADERS, Asked, lines_for_leader, on_response
 from isr_proxy.core.decision import (
     Admit,
     Decision,
@@ -38,7 +38,7 @@ from isr_proxy.core.reason import Reason, XCache
 from isr_proxy.core.routes import Match, RouteTable
 from isr_proxy.core.settings import Settings
 from isr_proxy.errors import VisitorGone
-from isr_proxy.origin.client import Client
+from isr_proxy.origin.client import Answer, Client
 from isr_proxy.serve.boarding import Boarding, Full
 from isr_proxy.serve.deliver import Delivery, failure_status
 from isr_proxy.serve.exchange import Exchange
@@ -54,6 +54,7 @@ from isr_proxy.serve.regenerate import (
     Streaming,
 )
 from isr_proxy.serve.respond import collapsed_status, forward_status, hit_status, validated_status
+from isr_proxy.serve.variances import Variances, is_kept_by
 from isr_proxy.store.base import PENDING, Entry, Found, Store, VaryMiss
 
 _log = structlog.get_logger("isr_proxy.engine")
@@ -111,10 +112,12 @@ class Engine:
         self._observer = observer
         self._now = now
         self._regenerator = Regenerator(settings, store, purges, client, observer, now)
-        self._passthrough = Passthrough(settings, client)
+        self._passthrough = Passthrough(settings, client, self._passed)
         self._boarding = Boarding(self._regenerator, purges, now)
+        self._variances = Variances(store, now)
         self.flights = self._boarding.flights
         self.purge_method: Answerer | None = None
+        self.after_pass: Callable[[Request, Head], Awaitable[None]] = _nothing
         self.prerendered: Callable[[Match, str], bool] = lambda match, path: False
 
     def reconfigure(self, settings: Settings, client: Client) -> None:
@@ -122,7 +125,10 @@ class Engine:
         self.settings = settings
         self.routes = RouteTable(settings.routes)
         self._regenerator.reconfigure(settings, client)
-        self._passthrough = Passthrough(settings, client)
+        self._passthrough = Passthrough(settings, client, self._passed)
+
+    async def _passed(self, request: Request, head: Head) -> None:
+        await self.after_pass(request, head)
 
     async def handle(self, exchange: Exchange) -> None:
         """Answer one request; raises VisitorGone only."""
@@ -163,9 +169,19 @@ class Engine:
         found = self.store.peek(visit.key, visit.request.fields)
         if found is PENDING:
             found = await self.store.lookup(visit.key, visit.request.fields)
+        if found is None:
+            visit.key, found = await self._shortened(visit.key, visit.request.fields)
         if found is None and visit.names:
             return VaryMiss(visit.names)
         return found
+
+    async def _shortened(self, key: Key, fields: Fields) -> tuple[Key, Found]:
+        """Look under what of the query makes a difference, where the origin said so (No-Vary-Search)."""
+        shorter = await self._variances.shortened(key)
+        if shorter == key:
+            return key, None
+        found = await self.store.lookup(shorter, fields)
+        return (key, None) if isinstance(found, Entry) and not is_kept_by(found, key) else (shorter, found)
 
     def _judged(self, found: Found) -> Stored | VaryMissed | None:
         match found:
@@ -180,6 +196,7 @@ class Engine:
         return Surroundings(
             self._now(),
             self._boarding.is_passing(visit.key, is_personal=_is_personal(visit.request)),
+            self._boarding.is_too_large(visit.key),
             self.prerendered(visit.match, visit.key.path),
         )
 
@@ -227,6 +244,8 @@ class Engine:
     async def foresee(self, foreseen: Foreseen) -> tuple[Found, Decision]:
         """Say what is stored for a request and what would be decided; does nothing of it."""
         found = await self.store.lookup(foreseen.key, foreseen.request.fields)
+        if found is None:
+            _, found = await self._shortened(foreseen.key, foreseen.request.fields)
         around = self._around(foreseen)
         return found, on_request(foreseen.request, foreseen.match, self._judged(found), around)
 
@@ -268,6 +287,7 @@ class Engine:
             decision.reason,
             interim,
             decision.is_head,
+            decision.is_alone,
         )
 
     async def _serve_better(
@@ -345,12 +365,12 @@ class Engine:
         if opening.writer.is_abandoned:
             await self._pass(visit, Reason.TOO_LARGE)
             return True
-        status = (
-            forward_status(decision.reason, status=opening.head.status, outcome=Reason.STORED)
-            if is_leader
-            else collapsed_status(decision.reason)
-        )
-        await visit.delivery.streaming(opening, visit.match.route, status, decision.reason)
+        route, status = visit.match.route, collapsed_status(decision.reason)
+        if is_leader:
+            status = forward_status(decision.reason, status=opening.head.status, outcome=Reason.STORED)
+            admit = replace(opening.admit, lines=lines_for_leader(opening.head, route))
+            opening = replace(opening, admit=admit)
+        await visit.delivery.streaming(opening, route, status, decision.reason)
         return True
 
     async def _relay(self, visit: Visit, decision: Fetch, opening: Relayed, *, is_leader: bool) -> bool:
@@ -366,13 +386,21 @@ class Engine:
         answer = opening.take() if is_leader else None
         is_his_own = not visit.match.route.revalidate.is_isr or not is_personal
         if answer is not None and is_his_own:
-            status = forward_status(decision.reason, status=answer.head.status, outcome=opening.reason)
-            await visit.delivery.relay(answer, status, XCache.MISS, opening.reason)
+            await self._relay_own(visit, decision, answer, opening.reason)
             return True
         if answer is not None:
             await answer.aclose()
         await self._pass(visit, opening.reason)
         return True
+
+    async def _relay_own(self, visit: Visit, decision: Fetch, answer: Answer, why: Reason) -> None:
+        """Send what cannot be stored to whoever it was fetched for; where that was expected, it is a pass."""
+        if decision.is_alone:
+            status = forward_status(Reason.HIT_FOR_PASS, status=answer.head.status)
+            await visit.delivery.relay(answer, status, XCache.PASS, Reason.HIT_FOR_PASS)
+        else:
+            status = forward_status(decision.reason, status=answer.head.status, outcome=why)
+            await visit.delivery.relay(answer, status, XCache.MISS, why)
 
     # --- the shell ---
 
@@ -409,6 +437,10 @@ class Engine:
     async def drain(self, timeout: float) -> None:
         """Let the regenerations under way end, up to `timeout` seconds."""
         await self.flights.drain(timeout)
+
+
+async def _nothing(request: Request, head: Head) -> None:
+    """Take note of no answer."""
 
 
 async def _opening(flight: Flight[Opening], *, is_leader: bool) -> Opening:

@@ -17,7 +17,7 @@ from typing import Final
 from isr_proxy.core.entry import Meta, State, VaryIndex
 from isr_proxy.core.freshness import Phase, Times, times
 from isr_proxy.core.key import canonical_query
-from isr_proxy.core.purges import Subject, Verdict, normal_tag
+from isr_proxy.core.purges import Subject, Verdict, normal_tag, visible_tags
 from isr_proxy.errors import BadEntry
 from isr_proxy.serve.engine import Engine
 from isr_proxy.serve.targets import Site, parse_target, site_of
@@ -163,7 +163,7 @@ class Inventory:
             body_bytes=meta.body_bytes,
             size_bytes=row.size_bytes,
             encodings=tuple(ref.encoding for ref in meta.bodies),
-            tags=meta.tags,
+            tags=visible_tags(meta.tags),
             dimensions=dict(meta.dimensions),
             vary=dict(meta.vary),
             etag=meta.etag,

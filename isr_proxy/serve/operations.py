@@ -115,6 +115,15 @@ class Operations:
         _log.info("purged", sequence=sequence, matched=matched, selectors=len(selectors))
         return PurgeResult(sequence, matched)
 
+    async def invalidate(self, selectors: tuple[Selector, ...]) -> None:
+        """Purge what an unsafe request changed; if the disk refuses, it is in force until a restart."""
+        try:
+            sequence = await self._purges.append(selectors, now=self.now())
+        except StoreUnavailable as error:
+            _log.error("an invalidation is lost at a restart", error=str(error))
+            sequence = self._purges.index.sequence
+        self.sweeper.kick(sequence)
+
     async def dry_run(self, selection: Selection, strength: Strength) -> PurgeResult:
         """Say what a purge would hit."""
         selectors = _chosen(selection, strength)

@@ -5,8 +5,10 @@ Knows bodies, interim responses and upgrades. Must not know the store: nothing t
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from isr_proxy.core.forward import visitor_fields
-from isr_proxy.core.http import Head
+from isr_proxy.core.http import Head, Request
 from isr_proxy.core.reason import Reason, XCache
 from isr_proxy.core.settings import Settings
 from isr_proxy.errors import OriginError
@@ -20,9 +22,13 @@ from isr_proxy.serve.tunnel import join
 class Passthrough:
     """Passes requests, as one config says."""
 
-    def __init__(self, settings: Settings, client: Client) -> None:
+    def __init__(
+        self, settings: Settings, client: Client, after: Callable[[Request, Head], Awaitable[None]]
+    ) -> None:
+        """`after` hears of each answer before its visitor does."""
         self._settings = settings
         self._client = client
+        self._after = after
 
     async def handle(self, exchange: Exchange, delivery: Delivery, reason: Reason) -> Head | None:
         """Pass one request; returns the head of the origin's answer, None where there was none."""
@@ -32,6 +38,7 @@ class Passthrough:
             failed = Reason(error.word)
             delivery.error(failure_status(failed), failed)
             return None
+        await self._after(exchange.request, answer.head)
         status = forward_status(reason, status=answer.head.status)
         if answer.head.status == 101:
             await _tunnel(exchange, answer, delivery, status)

@@ -29,6 +29,7 @@ from isr_proxy.core.key import PLAIN, Key, Variant
 from isr_proxy.core.purges import Subject, Verdict, normal_tag
 from isr_proxy.core.reason import Reason
 from isr_proxy.core.routes import Match
+from isr_proxy.core.search_variance import NO_VARY_SEARCH
 from isr_proxy.core.settings import Guard, Route, Settings
 from isr_proxy.errors import (
     EntryTooLarge,
@@ -43,6 +44,7 @@ from isr_proxy.origin.client import Answer, Client, Outgoing
 from isr_proxy.serve.compress import MAX_BYTES, is_compressible, make_copies
 from isr_proxy.serve.freshening import Freshening, variant_lines
 from isr_proxy.serve.outcome import Observer, Regenerated
+from isr_proxy.serve.variances import Variances
 from isr_proxy.store.base import Entry, Store, Writer
 
 _log = structlog.get_logger("isr_proxy.regenerate")
@@ -65,6 +67,7 @@ class Job:
     reason: Reason = Reason.URI_MISS
     interim: Callable[[Head], None] | None = None  # where the leader's visitor takes 1xx
     is_head: bool = False  # only the head is asked for, of a page that is stored
+    is_alone: bool = False  # no other visitor joins
 
     @property
     def is_personal(self) -> bool:
@@ -148,6 +151,7 @@ class Regenerator:
         self._observer = observer
         self._now = now
         self._freshening = Freshening(store, purges, now)
+        self._variances = Variances(store, now)
 
     def reconfigure(self, settings: Settings, client: Client) -> None:
         """Take new settings; flights under way go on with what they have."""
@@ -266,6 +270,7 @@ class Regenerator:
             varies_on=job.variant.names,
             stored_fields=Fields() if usable is None else usable.meta.fields,
             stored_status=200 if usable is None else usable.meta.status,
+            site=(job.key.scheme, job.key.host),
         )
 
     def _is_worth_keeping(self, usable: Entry | None, job: Job) -> bool:
@@ -319,6 +324,7 @@ class Regenerator:
         admit: Admit,
         deadline: asyncio.Timeout,
     ) -> tuple[Reason, bool]:
+        job = await self._under_its_key(flight, job, answer.head)
         async with self._store.begin(job.key, admit.variant) as writer:
             flight.open(Streaming(answer.head, admit, answer.body_bytes, writer))
             try:
@@ -333,6 +339,18 @@ class Regenerator:
             except asyncio.CancelledError:  # how asyncio.timeout arrives in here
                 writer.fail(OriginTimeout(Reason.REGENERATE_TIMEOUT.value, "the whole took too long"))
                 raise
+
+    async def _under_its_key(self, flight: Flight[Opening], job: Job, head: Head) -> Job:
+        """Return the job for the key that the page is kept under: what No-Vary-Search names is not in it."""
+        if job.key.query is None and NO_VARY_SEARCH not in head.fields:
+            return job
+        key = await self._variances.learn(job.key, head.fields, flight.sequence)
+        if key == job.key:
+            return job
+        if job.stored is not None:
+            with suppress(StoreError):
+                await self._store.remove(job.stored)
+        return replace(job, key=key, stored=None)
 
     async def _receive(
         self, flight: Flight[Opening], answer: Answer, writer: Writer, job: Job, deadline: asyncio.Timeout

@@ -235,7 +235,7 @@ def is_unchanged(request: Request, head: Head, known_etags: tuple[str, ...] = ()
     """
     if head.status != 200:
         return False
-    modified = head.fields.first(b"last-modified")
+    modified = head.fields.first(b"last-modified") or head.fields.first(b"date")  # RFC 9111 §4.3.2
     etags = (head.fields.first(b"etag"), *known_etags)
     return any(is_not_modified(request.fields, etag, modified) for etag in etags)
 

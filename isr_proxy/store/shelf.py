@@ -18,6 +18,7 @@ import msgspec
 from isr_proxy.core.entry import Meta, State, VaryIndex, encode_vary_index
 from isr_proxy.core.http import Fields
 from isr_proxy.core.key import PLAIN, Key, Variant, variant_of
+from isr_proxy.core.variants import LANGUAGE, dated_at, speaks_for
 from isr_proxy.errors import BadEntry, Superseded, TooManyVariants
 from isr_proxy.store.base import Entry, Found, VaryMiss
 from isr_proxy.store.layout import Layout, Name, is_variant, key_part, name_of
@@ -87,15 +88,24 @@ class Shelf:
     def _find_variant(
         self, key: Key, fields: Fields, index: VaryIndex, load: Callable[[str, Name], Loaded | None]
     ) -> Found:
-        variant = variant_of(index.names, fields)
-        digest = variant.digest
-        if digest not in index.variants:
+        wanted = variant_of(index.names, fields)
+        if wanted.digest in index.variants:
+            page = self._load_variant(key, wanted.digest, load)
+            if page is not None and page.meta.vary == wanted.headers:
+                return _entry(key, page)
+        if LANGUAGE not in index.names:
             return VaryMiss(index.names)
+        pages = (self._load_variant(key, digest, load) for digest in index.variants)
+        fitting = [page for page in pages if page is not None and speaks_for(page.meta, wanted)]
+        newest = max(fitting, key=lambda page: dated_at(page.meta, page.state), default=None)
+        return VaryMiss(index.names) if newest is None else _entry(key, newest)
+
+    def _load_variant(
+        self, key: Key, digest: bytes, load: Callable[[str, Name], Loaded | None]
+    ) -> Page | None:
         name = key.digest + digest
         page = load(self.layout.page(name), name)
-        if not isinstance(page, Page) or not _is_of(page.meta, key) or page.meta.vary != variant.headers:
-            return VaryMiss(index.names)
-        return Entry(key, variant, page.meta, page.state, page.bodies)
+        return page if isinstance(page, Page) and _is_of(page.meta, key) else None
 
     def exists(self, key: Key) -> bool:
         return os.path.exists(self.layout.page(key.digest))
@@ -305,6 +315,10 @@ class Shelf:
 
     def bad_bytes(self) -> int:
         return sum(file.stat().st_blocks * 512 for file in os.scandir(self.layout.bad))
+
+
+def _entry(key: Key, page: Page) -> Entry:
+    return Entry(key, page.meta.variant, page.meta, page.state, page.bodies)
 
 
 def _is_of(stored: Meta | VaryIndex, key: Key) -> bool:

@@ -13,7 +13,6 @@ from isr_proxy.core.http import (
     DELTA_SECONDS_MAX,
     Fields,
     Head,
-    accepted_encodings,
     choose_encoding,
     content_length,
     delta_seconds,
@@ -25,6 +24,7 @@ from isr_proxy.core.http import (
     parse_etags,
     tokens,
     weak_equal,
+    weights_of,
 )
 from tests.core.making import NOW, fields
 
@@ -283,7 +283,7 @@ def test_of_two_cookies_of_a_name_the_first_counts() -> None:
 @given(st.dictionaries(NAMES.map(str.lower), st.integers(0, 1000)))
 def test_weights_are_read_as_they_were_written(weights: dict[str, int]) -> None:
     text = ", ".join(f"{coding};q={weight / 1000:.3f}" for coding, weight in weights.items())
-    assert accepted_encodings(text) == {coding: weight / 1000 for coding, weight in weights.items()}
+    assert weights_of(text) == {coding: weight / 1000 for coding, weight in weights.items()}
 
 
 CHOICES = [

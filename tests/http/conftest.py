@@ -16,7 +16,10 @@ from tests.scripted_origin import Headers, Recorded, Script, ScriptedOrigin, pag
 BY_THE_BOOK = """\
 - match: /**
   revalidate: origin
+  heuristic: all
   client_directives: honor
+  request_cookie: store
+  set_cookie: store
   bypass: {headers: []}
 """
 
@@ -45,6 +48,19 @@ class Site:
         reply = await self.proxy.get(path, headers, method=method)
         await self.proxy.settled()
         return reply
+
+    async def is_reused(self, path: str, *, after: float = 0.0, headers: Mapping[str, str] = {}) -> bool:
+        """Tell whether a second request is answered without asking the origin."""
+        self.clock.advance(after)
+        before = len(self.origin.requests)
+        await self.get(path, headers)
+        return len(self.origin.requests) == before
+
+    async def keeps(self, headers: Headers, *, status: int = 200, after: float = 0.0) -> bool:
+        """Tell whether a response with these headers is reused, so many seconds later."""
+        self.on("/kept", page("kept", headers, status))
+        await self.get("/kept")
+        return await self.is_reused("/kept", after=after)
 
     def hits(self, path: str) -> int:
         """Return how often the origin was asked for a path."""

@@ -1,0 +1,61 @@
+"""Invalidation: after an unsafe request succeeded, what it may have changed is not served any more.
+
+Knows how to find out whether anything is stored at all, so that a site full of POSTs does not fill the purge
+log. Must not know which URLs are meant (core/invalidation.py) or how a purge is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+
+from isr_proxy.coord.flight import Flights
+from isr_proxy.core.http import Head, Request
+from isr_proxy.core.invalidation import (
+    invalidated_groups,
+    invalidated_urls,
+    is_invalidated,
+    is_unsafe_success,
+)
+from isr_proxy.core.key import derive
+from isr_proxy.core.purges import Scope, Selector
+from isr_proxy.core.routes import RouteTable
+from isr_proxy.core.settings import RevalidateMode
+from isr_proxy.serve.regenerate import Opening
+from isr_proxy.store.base import Store
+
+Purge = Callable[[tuple[Selector, ...]], Awaitable[None]]
+
+
+class Invalidation:
+    """Called with each answer that passes, before its visitor sees it."""
+
+    def __init__(
+        self, routes: Callable[[], RouteTable], store: Store, flights: Flights[Opening], purge: Purge
+    ) -> None:
+        self._routes = routes
+        self._store = store
+        self._flights = flights
+        self._purge = purge
+
+    async def after(self, request: Request, head: Head) -> None:
+        """Purge what this answer invalidates; returns when it is in force (law 2)."""
+        if not is_unsafe_success(request, head):
+            return
+        selectors = [*invalidated_groups(request, head)]
+        for url in invalidated_urls(request, head):
+            selectors += await self._selectors(url)
+        if selectors:
+            await self._purge(tuple(dict.fromkeys(selectors)))
+
+    async def _selectors(self, url: Request) -> Sequence[Selector]:
+        match = self._routes().match(url.host, url.path)
+        if match is None or match.route.revalidate.mode is RevalidateMode.PASS:
+            return ()
+        if not is_invalidated(match.route):
+            return ()
+        key = derive(url, match.route.key)
+        selector = Selector(Scope.TARGET, key.target, key.host)
+        # A keyed header or cookie makes many keys of one URL, of which this request's is only one.
+        if key.dimensions or self._flights.is_flying(key.digest) or await self._store.known(key):
+            return (selector,)
+        return ()
