@@ -67,6 +67,10 @@ class Flights(Generic[T]):
         """Return every fetch under way, joinable or not."""
         return set(self._tasks)
 
+    def in_flight(self) -> tuple[Flight[T], ...]:
+        """Return every fetch under way, joinable or not."""
+        return tuple(self._tasks.values())
+
     def find(self, identity: bytes) -> Flight[T] | None:
         return self._flights.get(identity)
 

@@ -287,9 +287,9 @@ def _is_shared(control: CacheControl, *more: str) -> bool:
 
 def _is_worth_keeping(said: OriginTimes, head: Head) -> bool:
     """Fresh for a while, or at least able to be validated."""
-    if said.ttl is None:
+    if said.ttl is None and not said.must_validate:
         return False
-    return said.ttl > 0 or b"etag" in head.fields or b"last-modified" in head.fields
+    return bool(said.ttl) or b"etag" in head.fields or b"last-modified" in head.fields
 
 
 def _variant(head: Head, asked: Asked, route: Route) -> Variant:

@@ -206,8 +206,9 @@ def _on_stored(asked: CacheControl, route: Route, found: Stored, around: Surroun
                 return ServeStale(at, Reason.RETRY_LATER)
             return Fetch(Reason.STALE, variant, fallback=_error_fallback(at, found, route))
         case Phase.DEAD:
-            reason = Reason.MUST_VALIDATE if found.meta.origin_times.must_validate else Reason.STALE
-            return Fetch(reason, variant)
+            if found.meta.origin_times.must_validate:  # RFC 9111 §5.2.2.4: for each request by itself
+                return Fetch(Reason.MUST_VALIDATE, variant, is_alone=True)
+            return Fetch(Reason.STALE, variant)
 
 
 def _on_stale(found: Stored, at: Times, around: Surroundings) -> Decision:

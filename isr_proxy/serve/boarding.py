@@ -18,7 +18,8 @@ from isr_proxy.core.key import Key
 from isr_proxy.core.purges import Subject
 from isr_proxy.core.reason import Reason
 from isr_proxy.serve.hit_for_pass import FAILING_SECONDS, PASS_SECONDS, Remembered
-from isr_proxy.serve.regenerate import Broken, Job, Landed, Opening, Regenerator, Relayed, Streaming
+from isr_proxy.serve.job import Broken, Job, Landed, Opening, Relayed, Streaming
+from isr_proxy.serve.regenerate import Regenerator
 
 _log = structlog.get_logger("isr_proxy.boarding")
 

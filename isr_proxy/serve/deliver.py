@@ -17,8 +17,8 @@ from isr_proxy.core.settings import Route
 from isr_proxy.errors import OriginError, StoreError
 from isr_proxy.origin.client import Answer
 from isr_proxy.serve.exchange import Exchange
+from isr_proxy.serve.job import Broken, Streaming
 from isr_proxy.serve.outcome import Observer, Outcome
-from isr_proxy.serve.regenerate import Broken, Streaming
 from isr_proxy.serve.respond import (
     IDENTITY,
     entry_head,

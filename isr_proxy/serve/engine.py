@@ -42,17 +42,10 @@ from isr_proxy.origin.client import Answer, Client
 from isr_proxy.serve.boarding import Boarding, Full
 from isr_proxy.serve.deliver import Delivery, failure_status
 from isr_proxy.serve.exchange import Exchange
+from isr_proxy.serve.job import Broken, Job, Landed, Opening, Relayed, Streaming
 from isr_proxy.serve.outcome import Observer
 from isr_proxy.serve.passthrough import Passthrough
-from isr_proxy.serve.regenerate import (
-    Broken,
-    Job,
-    Landed,
-    Opening,
-    Regenerator,
-    Relayed,
-    Streaming,
-)
+from isr_proxy.serve.regenerate import Regenerator
 from isr_proxy.serve.respond import collapsed_status, forward_status, hit_status, validated_status
 from isr_proxy.serve.variances import Variances, is_kept_by
 from isr_proxy.store.base import PENDING, Entry, Found, Store, VaryMiss
@@ -268,7 +261,7 @@ class Engine:
             visit.delivery.error(503, Reason.BUSY)
             return True
         opening = await _opening(flight, is_leader=is_leader)
-        if not is_leader and self._boarding.is_outdated(flight, job):
+        if not is_leader and (self._boarding.is_outdated(flight, job) or _is_for_one(opening, job)):
             return False
         if decision.fallback is not None and isinstance(found, Entry) and not isinstance(opening, Relayed):
             return await self._serve_better(visit, flight, decision, found, decision.fallback)
@@ -461,6 +454,15 @@ def _landed_status(decision: Fetch, landed: Landed) -> str:
     if landed.is_new:
         return forward_status(decision.reason, status=landed.status, outcome=Reason.STORED)
     return validated_status(decision.reason, landed.status)
+
+
+def _is_for_one(opening: Opening, job: Job) -> bool:
+    """Tell whether the origin wants each request to ask for itself (no-cache): one answer is not for all."""
+    return (
+        isinstance(opening, Streaming)
+        and opening.admit.origin_times.must_validate
+        and not job.match.route.revalidate.is_isr
+    )
 
 
 def _entry(found: Found) -> Entry:

@@ -20,7 +20,7 @@ from isr_proxy.core.key import derive
 from isr_proxy.core.purges import Scope, Selector
 from isr_proxy.core.routes import RouteTable
 from isr_proxy.core.settings import RevalidateMode
-from isr_proxy.serve.regenerate import Opening
+from isr_proxy.serve.job import Opening
 from isr_proxy.store.base import Store
 
 Purge = Callable[[tuple[Selector, ...]], Awaitable[None]]

@@ -20,7 +20,8 @@ from isr_proxy.core.key import PLAIN, Variant, variant_of
 from isr_proxy.core.policy import on_arrival
 from isr_proxy.core.reason import Reason
 from isr_proxy.serve.engine import Engine
-from isr_proxy.serve.regenerate import Broken, Job, Opening, Relayed, subject_of
+from isr_proxy.serve.job import Broken, Job, Opening, Relayed
+from isr_proxy.serve.regenerate import subject_of
 from isr_proxy.store.base import Entry, VaryMiss
 
 MAX_AT_ONCE: Final = 8

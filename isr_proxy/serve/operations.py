@@ -25,9 +25,9 @@ from isr_proxy.serve.batches import Batch, Batches
 from isr_proxy.serve.engine import Engine
 from isr_proxy.serve.explain import Explainer
 from isr_proxy.serve.inventory import Inventory
+from isr_proxy.serve.job import Job
 from isr_proxy.serve.on_demand import OnDemand, PageResult, Result
 from isr_proxy.serve.outcome import Purged
-from isr_proxy.serve.regenerate import Job
 from isr_proxy.serve.selection import Selection, rows
 from isr_proxy.serve.sweep import Sweeper
 from isr_proxy.serve.targets import Target, hosts_of, parse_target, request_of, site_of

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 import structlog
@@ -18,17 +18,16 @@ from msgspec import structs
 
 from isr_proxy.coord.base import PurgeLog
 from isr_proxy.coord.flight import Flight
-from isr_proxy.core.admission import PERSONAL_HEADERS, Asked, on_head, on_response
+from isr_proxy.core.admission import Asked, on_head, on_response
 from isr_proxy.core.decision import Admit, Failed, Freshen, Judgement, Relay
 from isr_proxy.core.entry import Meta, State
 from isr_proxy.core.forward import conditional_lines, neutral_fields, shared_fields
 from isr_proxy.core.freshness import Phase, times
 from isr_proxy.core.guard import GuardScan
-from isr_proxy.core.http import Fields, Head, Request
-from isr_proxy.core.key import PLAIN, Key, Variant
-from isr_proxy.core.purges import Subject, Verdict, normal_tag
+from isr_proxy.core.http import Fields, Head
+from isr_proxy.core.key import PLAIN, Key
+from isr_proxy.core.purges import Subject, Verdict
 from isr_proxy.core.reason import Reason
-from isr_proxy.core.routes import Match
 from isr_proxy.core.search_variance import NO_VARY_SEARCH
 from isr_proxy.core.settings import Guard, Route, Settings
 from isr_proxy.errors import (
@@ -43,93 +42,16 @@ from isr_proxy.errors import (
 from isr_proxy.origin.client import Answer, Client, Outgoing
 from isr_proxy.serve.compress import MAX_BYTES, is_compressible, make_copies
 from isr_proxy.serve.freshening import Freshening, variant_lines
+from isr_proxy.serve.job import Broken, Job, Landed, Opening, Relayed, Streaming
 from isr_proxy.serve.outcome import Observer, Regenerated
 from isr_proxy.serve.variances import Variances
 from isr_proxy.store.base import Entry, Store, Writer
 
 _log = structlog.get_logger("isr_proxy.regenerate")
 
-_NO_FIELDS: Final = Fields()
 # What is stored stays, although the answer is not.
 _SAYS_NOTHING_OF_OTHERS: Final = frozenset({Reason.TOO_LARGE, Reason.CLIENT_ERROR, Reason.HEAD_ONLY})
 _SHARED_ERROR_BYTES: Final = 64 * 1024  # of a failing origin's error page, shown to all who waited
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What to fetch. `stored` is the entry it would replace, as it was looked up."""
-
-    key: Key
-    variant: Variant
-    match: Match
-    stored: Entry | None = None
-    request: Request | None = None  # the leader's, sent only where the origin decides what is shared
-    reason: Reason = Reason.URI_MISS
-    interim: Callable[[Head], None] | None = None  # where the leader's visitor takes 1xx
-    is_head: bool = False  # only the head is asked for, of a page that is stored
-    is_alone: bool = False  # no other visitor joins
-
-    @property
-    def is_personal(self) -> bool:
-        """Tell whether one visitor's cookies or authorization go along: what they bring is his alone."""
-        fields = _NO_FIELDS if self.request is None else self.request.fields
-        return any(name.encode() in fields for name in PERSONAL_HEADERS)
-
-    @property
-    def known_tags(self) -> tuple[str, ...]:
-        """Return the tags the page will have, as far as they are known before it is fetched."""
-        stored = () if self.stored is None else self.stored.meta.tags
-        return (*stored, *map(normal_tag, self.match.tags()))
-
-    @property
-    def identity(self) -> bytes:
-        return self.key.digest + self.variant.digest + (b"HEAD" if self.is_head else b"")
-
-
-@dataclass(frozen=True, slots=True)
-class Streaming:
-    """The answer is good so far, and being stored; read along."""
-
-    head: Head
-    admit: Admit
-    body_bytes: int | None
-    writer: Writer
-
-
-@dataclass(frozen=True, slots=True)
-class Landed:
-    """The store has it. `status` is what the origin said, None when it was not asked."""
-
-    entry: Entry
-    status: int | None = None
-    is_new: bool = True  # False: what was stored already proved right
-
-
-@dataclass(slots=True)
-class Relayed:
-    """Not to be stored. The leader's visitor may take the answer, once; the others ask for themselves."""
-
-    reason: Reason
-    head: Head
-    answer: Answer | None
-    is_personal: bool = False
-
-    def take(self) -> Answer | None:
-        answer, self.answer = self.answer, None
-        return answer
-
-
-@dataclass(frozen=True, slots=True)
-class Broken:
-    """The origin failed. `head` and `body` are its own error page, where it gave one."""
-
-    failed: Failed
-    head: Head | None = None
-    body: bytes = b""
-    is_personal: bool = False
-
-
-Opening = Streaming | Landed | Relayed | Broken
 
 
 class Regenerator:

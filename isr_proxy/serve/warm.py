@@ -22,9 +22,9 @@ from isr_proxy.core.settings import PathSource, PathSourceKind, Route
 from isr_proxy.origin.client import NOT_CONNECTED, Client
 from isr_proxy.serve.batches import Batch, Batches
 from isr_proxy.serve.engine import Engine
+from isr_proxy.serve.job import Job
 from isr_proxy.serve.on_demand import OnDemand, PageResult, Result
 from isr_proxy.serve.path_sources import PathSources, SourceUnreadable
-from isr_proxy.serve.regenerate import Job
 from isr_proxy.serve.targets import hosts_of, parse_target, request_of, site_of
 
 _log = structlog.get_logger("isr_proxy.warm")

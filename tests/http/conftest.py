@@ -58,9 +58,10 @@ class Site:
 
     async def keeps(self, headers: Headers, *, status: int = 200, after: float = 0.0) -> bool:
         """Tell whether a response with these headers is reused, so many seconds later."""
-        self.on("/kept", page("kept", headers, status))
-        await self.get("/kept")
-        return await self.is_reused("/kept", after=after)
+        path = f"/{len(self.origin.requests)}"
+        self.on(path, page("kept", headers, status))
+        await self.get(path)
+        return await self.is_reused(path, after=after)
 
     def hits(self, path: str) -> int:
         """Return how often the origin was asked for a path."""

@@ -1,0 +1,99 @@
+"""What a fetch is asked to do, and what it opens to those who wait for it.
+
+Knows the shapes. Must not know how a page is fetched (regenerate.py) or who waits (boarding.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from isr_proxy.core.admission import PERSONAL_HEADERS
+from isr_proxy.core.decision import Admit, Failed
+from isr_proxy.core.http import Fields, Head, Request
+from isr_proxy.core.key import Key, Variant
+from isr_proxy.core.purges import normal_tag
+from isr_proxy.core.reason import Reason
+from isr_proxy.core.routes import Match
+from isr_proxy.origin.client import Answer
+from isr_proxy.store.base import Entry, Writer
+
+_NO_FIELDS: Final = Fields()
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What to fetch. `stored` is the entry it would replace, as it was looked up."""
+
+    key: Key
+    variant: Variant
+    match: Match
+    stored: Entry | None = None
+    request: Request | None = None  # the leader's, sent only where the origin decides what is shared
+    reason: Reason = Reason.URI_MISS
+    interim: Callable[[Head], None] | None = None  # where the leader's visitor takes 1xx
+    is_head: bool = False  # only the head is asked for, of a page that is stored
+    is_alone: bool = False  # no other visitor joins
+
+    @property
+    def is_personal(self) -> bool:
+        """Tell whether one visitor's cookies or authorization go along: what they bring is his alone."""
+        fields = _NO_FIELDS if self.request is None else self.request.fields
+        return any(name.encode() in fields for name in PERSONAL_HEADERS)
+
+    @property
+    def known_tags(self) -> tuple[str, ...]:
+        """Return the tags the page will have, as far as they are known before it is fetched."""
+        stored = () if self.stored is None else self.stored.meta.tags
+        return (*stored, *map(normal_tag, self.match.tags()))
+
+    @property
+    def identity(self) -> bytes:
+        return self.key.digest + self.variant.digest + (b"HEAD" if self.is_head else b"")
+
+
+@dataclass(frozen=True, slots=True)
+class Streaming:
+    """The answer is good so far, and being stored; read along."""
+
+    head: Head
+    admit: Admit
+    body_bytes: int | None
+    writer: Writer
+
+
+@dataclass(frozen=True, slots=True)
+class Landed:
+    """The store has it. `status` is what the origin said, None when it was not asked."""
+
+    entry: Entry
+    status: int | None = None
+    is_new: bool = True  # False: what was stored already proved right
+
+
+@dataclass(slots=True)
+class Relayed:
+    """Not to be stored. The leader's visitor may take the answer, once; the others ask for themselves."""
+
+    reason: Reason
+    head: Head
+    answer: Answer | None
+    is_personal: bool = False
+
+    def take(self) -> Answer | None:
+        answer, self.answer = self.answer, None
+        return answer
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """The origin failed. `head` and `body` are its own error page, where it gave one."""
+
+    failed: Failed
+    head: Head | None = None
+    body: bytes = b""
+    is_personal: bool = False
+
+
+Opening = Streaming | Landed | Relayed | Broken
