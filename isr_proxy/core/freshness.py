@@ -19,7 +19,7 @@ from isr_proxy.core.settings import FOREVER, Heuristic, Revalidate, RevalidateMo
 _HEURISTIC_PAGES: Final = frozenset({200, 203, 204, 206, 300, 301, 308, 404, 410})
 # Kept only where the route says so: whoever provokes an error would have it kept for the others.
 _HEURISTIC_ERRORS: Final = frozenset({405, 414, 501})
-_HEURISTIC_FRACTION: Final = 0.1
+_HEURISTIC_DIVISOR: Final = 10
 _HEURISTIC_MAX: Final = 86400.0
 
 
@@ -176,7 +176,7 @@ def _heuristic_ttl(
         return None
     dated = parse_date(fields.first(b"date"), now=now)
     since = (now if dated is None else dated) - modified
-    return min(max(0.0, since * _HEURISTIC_FRACTION), _HEURISTIC_MAX)
+    return min(max(0.0, since / _HEURISTIC_DIVISOR), _HEURISTIC_MAX)
 
 
 def _may_guess(status: int, control: CacheControl, heuristic: Heuristic) -> bool:
