@@ -162,6 +162,14 @@ def group_tag(scheme: str, host: str, name: str) -> str:
     return f"{_GROUP}{scheme}://{host}{_GROUP}{name}"
 
 
+RULE_TAG: Final = f"{_GROUP}rule"  # of what is stored beside pages, and is none
+
+
+def is_page(tags: Iterable[str]) -> bool:
+    """Tell whether an entry is a page that people may be shown, by its tags."""
+    return RULE_TAG not in tags
+
+
 def visible_tags(tags: Iterable[str]) -> tuple[str, ...]:
     """Return the tags that people see: groups have theirs beside."""
     return tuple(tag for tag in tags if not tag.startswith(_GROUP))

@@ -17,7 +17,7 @@ from typing import Final
 from isr_proxy.core.entry import Meta, State, VaryIndex
 from isr_proxy.core.freshness import Phase, Times, times
 from isr_proxy.core.key import canonical_query
-from isr_proxy.core.purges import Subject, Verdict, normal_tag, visible_tags
+from isr_proxy.core.purges import Subject, Verdict, is_page, normal_tag, visible_tags
 from isr_proxy.errors import BadEntry
 from isr_proxy.serve.engine import Engine
 from isr_proxy.serve.targets import Site, parse_target, site_of
@@ -117,7 +117,8 @@ class Inventory:
         return site if newest is None else replace(site, scheme=newest.scheme, hosts=(newest.host,))
 
     async def described(self, rows: Sequence[Row]) -> list[Stocked]:
-        """Describe rows, without those whose page is gone by now."""
+        """Describe rows, without those that are no pages or whose page is gone by now."""
+        rows = [row for row in rows if is_page(row.tags)]
         summaries = await asyncio.to_thread(self._read, rows)
         return [
             self._describe(row, *summary)

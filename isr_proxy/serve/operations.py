@@ -16,7 +16,7 @@ import structlog
 from isr_proxy.coord.local import LocalPurgeLog
 from isr_proxy.core.http import Fields
 from isr_proxy.core.key import PLAIN, Key
-from isr_proxy.core.purges import Scope, Selector, Strength
+from isr_proxy.core.purges import Scope, Selector, Strength, is_page
 from isr_proxy.core.reason import Reason
 from isr_proxy.core.settings import RevalidateMode
 from isr_proxy.errors import StoreUnavailable
@@ -167,6 +167,8 @@ class Operations:
         """Yield what is stored of the selection, then the paths that were named and are stored nowhere."""
         stored: set[str] = set()
         async for row in rows(self.disk.catalog, selectors):
+            if not is_page(row.tags):
+                continue
             stored.add(row.path)
             yield await self._job(row)
         for selector in selectors:

@@ -13,6 +13,7 @@ from typing import Final
 from isr_proxy.core.entry import Meta, OriginTimes, State
 from isr_proxy.core.http import Fields
 from isr_proxy.core.key import NO_VARY_SEARCH_RULE, PLAIN, Key
+from isr_proxy.core.purges import RULE_TAG
 from isr_proxy.core.search_variance import DEFAULT, NO_VARY_SEARCH, SearchVariance, search_variance
 from isr_proxy.errors import StoreError
 from isr_proxy.store.base import PENDING, Entry, Found, Store
@@ -80,7 +81,7 @@ def _meta(place: Key, lines: tuple[tuple[bytes, bytes], ...], now: float) -> Met
         204,
         "No Content",
         lines,
-        (),
+        (RULE_TAG,),
         "",
         None,
         OriginTimes(),

@@ -97,6 +97,13 @@ async def test_purge(site: Site) -> None:
     assert not await site.is_reused("/p?a=1")
 
 
+@requires(DRAFT, "what is remembered of a path is not listed as a page")
+async def test_listing(site: Site) -> None:
+    assert await is_same(site, "params", "?a=1", "?a=2")
+    listed, _ = await site.proxy.worker.operations.inventory.entries("", None, None, 10, None)
+    assert [entry.url for entry in listed] == ["http://site.example/p"]
+
+
 def test_nothing_said_is_the_default() -> None:
     assert search_variance(Fields()) == variance("") == variance("params=?0") == DEFAULT
 
