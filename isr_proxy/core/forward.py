@@ -129,6 +129,12 @@ def _forwarded(scheme: str, host: str, forwarded_for: str | None) -> list[Line]:
     return lines
 
 
+def which_of(metas: Iterable[Meta]) -> list[Line]:
+    """Return the condition that asks whether one of several pages is right for another request (§4.1)."""
+    etags = [etag for meta in metas if (etag := meta.fields.first(b"etag")) is not None]
+    return [(b"If-None-Match", ", ".join(dict.fromkeys(etags)).encode("latin-1"))] if etags else []
+
+
 def conditional_lines(meta: Meta) -> list[Line]:
     """Return the conditions that validate a stored page (RFC 9111 §4.3.1)."""
     etag = meta.fields.first(b"etag")

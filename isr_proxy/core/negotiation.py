@@ -39,11 +39,12 @@ def normal_value(name: str, values: Iterable[str]) -> str | None:
     lines = list(values)
     if not lines:
         return None
+    value = ", ".join(lines)  # RFC 9110 §5.3: the same as one line of them all
     if name in _NOT_LISTS:
-        return ", ".join(lines)
+        return value
     if name in _WEIGHTED:
-        return ", ".join(_by_weight(", ".join(lines)))
-    return ", ".join(item for line in lines for part in _MEMBER.findall(line) if (item := part.strip()))
+        return ", ".join(_by_weight(value))
+    return ", ".join(item for part in _MEMBER.findall(value) if (item := part.strip()))
 
 
 def _by_weight(value: str) -> list[str]:

@@ -8,9 +8,9 @@ Must not know visitors: they read what the flight opens to them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 import structlog
@@ -21,10 +21,10 @@ from isr_proxy.coord.flight import Flight
 from isr_proxy.core.admission import Asked, on_head, on_response
 from isr_proxy.core.decision import Admit, Failed, Freshen, Judgement, Relay
 from isr_proxy.core.entry import Meta, State
-from isr_proxy.core.forward import conditional_lines, neutral_fields, shared_fields
+from isr_proxy.core.forward import conditional_lines, neutral_fields, shared_fields, which_of
 from isr_proxy.core.freshness import Phase, times
 from isr_proxy.core.guard import GuardScan
-from isr_proxy.core.http import Fields, Head
+from isr_proxy.core.http import Fields, Head, Line
 from isr_proxy.core.key import PLAIN, Key
 from isr_proxy.core.purges import Subject, Verdict
 from isr_proxy.core.reason import Reason
@@ -44,6 +44,7 @@ from isr_proxy.serve.compress import MAX_BYTES, is_compressible, make_copies
 from isr_proxy.serve.freshening import Freshening, variant_lines
 from isr_proxy.serve.job import Broken, Job, Landed, Opening, Relayed, Streaming
 from isr_proxy.serve.outcome import Observer, Regenerated
+from isr_proxy.serve.relatives import Relatives, meant_by
 from isr_proxy.serve.variances import Variances
 from isr_proxy.store.base import Entry, Store, Writer
 
@@ -52,6 +53,16 @@ _log = structlog.get_logger("isr_proxy.regenerate")
 # What is stored stays, although the answer is not.
 _SAYS_NOTHING_OF_OTHERS: Final = frozenset({Reason.TOO_LARGE, Reason.CLIENT_ERROR, Reason.HEAD_ONLY})
 _SHARED_ERROR_BYTES: Final = 64 * 1024  # of a failing origin's error page, shown to all who waited
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """An answer, what it was to, and what becomes of it. `stored` is the page that a 304 is about."""
+
+    asked: Asked
+    answer: Answer
+    judged: Judgement
+    stored: Entry | None
 
 
 class Regenerator:
@@ -74,6 +85,7 @@ class Regenerator:
         self._now = now
         self._freshening = Freshening(store, purges, now)
         self._variances = Variances(store, now)
+        self._relatives = Relatives(store, self.verdict)
 
     def reconfigure(self, settings: Settings, client: Client) -> None:
         """Take new settings; flights under way go on with what they have."""
@@ -117,18 +129,19 @@ class Regenerator:
     async def _fetch(self, flight: Flight[Opening], job: Job) -> tuple[Reason, bool]:
         """Ask and judge, within the regeneration's whole time; a relayed answer streams beyond it."""
         limit = self.settings.origin.regenerate_timeout
-        usable = self._usable(job)  # as it is now: a purge that comes meanwhile wins at the commit
         answer: Answer | None = None
         try:
             async with asyncio.timeout(limit) as deadline:
-                asked, answer, judged = await self._ask_and_judge(job, usable)
-                if isinstance(judged, Failed) and judged.reason is Reason.OTHER_VALIDATOR:
-                    await answer.aclose()  # RFC 9111 §4.3.4: such a 304 says nothing of what is stored
-                    asked, answer, judged = await self._ask_and_judge(job, None)
+                told = await self._ask_and_judge(job, await self._validated(job))
+                if isinstance(told.judged, Failed) and told.judged.reason is Reason.OTHER_VALIDATOR:
+                    await told.answer.aclose()  # RFC 9111 §4.3.4: such a 304 says nothing of what is stored
+                    told = await self._ask_and_judge(job, ())
+                answer, judged = told.answer, told.judged
                 if job.is_head and isinstance(judged, Admit):
-                    judged = await self._learn_from_head(flight, job, asked, answer.head, judged)
+                    judged = await self._learn_from_head(flight, job, told.asked, answer.head, judged)
                 match judged:
                     case Freshen():
+                        job = replace(job, stored=told.stored)
                         return await self._freshen(flight, job, judged, answer.head.status)
                     case Admit():
                         return await self._admit(flight, job, answer, judged, deadline)
@@ -145,15 +158,28 @@ class Regenerator:
             if answer is not None:
                 await answer.aclose()
 
-    async def _ask_and_judge(self, job: Job, usable: Entry | None) -> tuple[Asked, Answer, Judgement]:
-        """Ask, validating `usable`, and say what becomes of the answer."""
+    async def _validated(self, job: Job) -> Sequence[Entry]:
+        """Return the pages that a 304 could be about, as it is now: a purge that comes meanwhile wins.
+
+        That is what is stored; or, where a page is stored in other variants only, any of those.
+        """
+        usable = self._usable(job)
+        if usable is not None or job.reason is not Reason.VARY_MISS:
+            return () if usable is None else (usable,)
+        return await self._relatives.of(job.key)
+
+    async def _ask_and_judge(self, job: Job, validated: Sequence[Entry]) -> _Told:
+        """Ask, and say what becomes of the answer."""
         requested_at = self._now()
-        answer = await self._ask(job, usable)
-        asked = self._asked(job, usable, requested_at)
+        answer = await self._ask(job, validated)
+        stored = meant_by(answer.head, validated) if answer.head.status == 304 else self._usable(job)
+        asked = self._asked(job, stored, requested_at)
         judged = self._judge(asked, answer)
+        if answer.head.status == 304 and validated and stored is None:
+            judged = Failed(Reason.OTHER_VALIDATOR)
         if isinstance(judged, Admit) and not await self._has_room(job, judged):
             judged = Relay(Reason.TOO_MANY_VARIANTS)
-        return asked, answer, judged
+        return _Told(asked, answer, judged, stored)
 
     async def _learn_from_head(
         self, flight: Flight[Opening], job: Job, asked: Asked, head: Head, admit: Admit
@@ -165,10 +191,8 @@ class Regenerator:
             await self._freshening.note_stale(job.stored, flight.sequence)
         return freshen or Relay(Reason.HEAD_ONLY)
 
-    async def _ask(self, job: Job, usable: Entry | None) -> Answer:
-        fields = _outgoing_fields(job)
-        if usable is not None:
-            fields = fields.plus(*conditional_lines(usable.meta))
+    async def _ask(self, job: Job, validated: Sequence[Entry]) -> Answer:
+        fields = _outgoing_fields(job).plus(*_conditions(job, validated))
         host = self.settings.origin.host or job.key.host
         method = "HEAD" if job.is_head else "GET"
         asked = Outgoing(method, job.key.target, host, fields, on_interim=_guarded(job.interim))
@@ -230,6 +254,8 @@ class Regenerator:
         """The origin says the stored page is still right."""
         assert job.stored is not None, "a 304 was judged, so a page was validated"
         entry = await self._freshening.freshen(job.stored, freshen, flight.sequence)
+        if job.reason is Reason.VARY_MISS and entry.variant != job.variant:
+            entry = await self._relatives.adopt(entry, job.variant)
         flight.open(Landed(entry, status, is_new=False))
         return Reason.STORED, True
 
@@ -335,6 +361,12 @@ class Regenerator:
             and stored.meta.variant == meta.variant
             and stored.meta.body_bytes == writer.size_bytes
         )
+
+
+def _conditions(job: Job, validated: Sequence[Entry]) -> list[Line]:
+    if job.stored is not None and validated:
+        return conditional_lines(validated[0].meta)
+    return which_of(each.meta for each in validated)
 
 
 def _outgoing_fields(job: Job) -> Fields:

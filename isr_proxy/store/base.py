@@ -171,6 +171,9 @@ class Store(Protocol):
     async def known(self, key: Key) -> bool:
         """Tell whether anything at all is stored for a key, hidden or not."""
 
+    async def variants(self, key: Key) -> list[Entry]:
+        """Return every variant of a key that can be read, hidden or not; none where it does not vary."""
+
     async def has_room(self, key: Key, variant: Variant) -> bool:
         """Tell, before a body is fetched for nothing, whether `max_variants` allows this one."""
 

@@ -165,6 +165,16 @@ class DiskStore:
         """Tell whether anything is stored for a key."""
         return await self._run(lambda: self._shelf.exists(key))
 
+    async def variants(self, key: Key) -> list[Entry]:
+        """Return every variant of a key that can be read."""
+        try:
+            return await self._run(lambda: self._shelf.variants(key))
+        except BrokenFile as broken:
+            await self._carried(self._move_aside(broken))
+        except OSError as error:
+            self.refusals.refused(error, "reading a page")
+        return []
+
     async def has_room(self, key: Key, variant: Variant) -> bool:
         """Tell, before a body is fetched for nothing, whether `max_variants` allows this one."""
         try:

@@ -99,6 +99,9 @@ class MemoryTier:
     async def known(self, key: Key) -> bool:
         return await self._behind.known(key)
 
+    async def variants(self, key: Key) -> list[Entry]:
+        return await self._behind.variants(key)
+
     async def has_room(self, key: Key, variant: Variant) -> bool:
         return await self._behind.has_room(key, variant)
 

@@ -107,6 +107,14 @@ class Shelf:
         page = load(self.layout.page(name), name)
         return page if isinstance(page, Page) and _is_of(page.meta, key) else None
 
+    def variants(self, key: Key) -> list[Entry]:
+        """Load every variant of a key; BrokenFile or OSError."""
+        index = self._loader.load(self.layout.page(key.digest), key.digest)
+        if not isinstance(index, VaryIndex) or not _is_of(index, key):
+            return []
+        pages = (self._load_variant(key, digest, self._loader.load) for digest in index.variants)
+        return [_entry(key, page) for page in pages if page is not None]
+
     def exists(self, key: Key) -> bool:
         return os.path.exists(self.layout.page(key.digest))
 

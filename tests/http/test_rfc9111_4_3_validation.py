@@ -136,6 +136,30 @@ async def test_visitors_validators_differ(site: Site, asked: str | None, status:
     assert (reply.status, site.last.header("if-none-match")) == (status, '"abc"')
 
 
+@requires(
+    "RFC 9111 §4.3.1",
+    "where only other variants are stored, the origin is asked whether one of them is right",
+)
+@pytest.mark.parametrize(
+    ("named", "text", "hits"), [('"b"', "two", 3), ('"a"', "one", 3), ('"x"', "three", 4)]
+)
+async def test_other_variants(site: Site, named: str, text: str, hits: int) -> None:
+    varying = {**FRESH, "Vary": "Foo"}
+    site.on(
+        "/p",
+        page("one", {**varying, "ETag": '"a"'}),
+        page("two", {**varying, "ETag": '"b"'}),
+        unchanged({**varying, "ETag": named}),
+        page("three", varying),
+    )
+    for foo in "12":
+        await site.get("/p", {"Foo": foo})
+    assert (await site.get("/p", {"Foo": "3"})).text == text
+    assert site.origin.requests[2].header("if-none-match") == '"a", "b"'
+    assert site.hits("/p") == hits
+    assert (await site.get("/p", {"Foo": "3"})).x_cache == "HIT"
+
+
 # --- §4.3.3, §4.3.4 ---
 
 
