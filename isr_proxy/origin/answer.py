@@ -120,4 +120,30 @@ class Answer:
 
     async def aclose(self) -> None:
         """Do as `close`: nothing is waited for."""
-        self._hold.incoming.close()
+        self.close()
+
+
+class Assembled(Answer):
+    """An answer put together here, of which all, a part or nothing comes from an origin.
+
+    `chunks` is its body; `source` the answer that is closed with it.
+    """
+
+    __slots__ = ("_chunks", "_source")
+
+    def __init__(
+        self, head: Head, body_bytes: int, chunks: AsyncIterator[bytes], source: Answer | None = None
+    ) -> None:
+        self.head = head
+        self.body_bytes = body_bytes
+        self.origin = "" if source is None else source.origin
+        self.tunnel = None
+        self._chunks = chunks
+        self._source = source
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        return self._chunks
+
+    def close(self) -> None:
+        if self._source is not None:
+            self._source.close()

@@ -43,6 +43,8 @@ from isr_proxy.serve.boarding import Boarding, Full
 from isr_proxy.serve.deliver import Delivery, failure_status
 from isr_proxy.serve.exchange import Exchange
 from isr_proxy.serve.outcome import Observer
+from isr_proxy.serve.part_fetch import PartFetcher
+from isr_proxy.serve.parts import Parts
 from isr_proxy.serve.passthrough import Passthrough
 from isr_proxy.serve.regenerate import (
     Broken,
@@ -54,6 +56,7 @@ from isr_proxy.serve.regenerate import (
     Streaming,
 )
 from isr_proxy.serve.respond import collapsed_status, forward_status, hit_status
+from isr_proxy.serve.visit import Visit
 from isr_proxy.store.base import PENDING, Entry, Found, Store, VaryMiss
 
 _log = structlog.get_logger("isr_proxy.engine")
@@ -66,21 +69,6 @@ class Answerer(Protocol):
     """Answers an exchange by itself."""
 
     async def handle(self, exchange: Exchange, delivery: Delivery) -> None: ...
-
-
-@dataclass(slots=True)
-class Visit:
-    """One request on its way through the loop."""
-
-    exchange: Exchange
-    delivery: Delivery
-    key: Key
-    match: Match
-    names: tuple[str, ...] = ()  # the answer is known to vary on these
-
-    @property
-    def request(self) -> Request:
-        return self.exchange.request
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +100,10 @@ class Engine:
         self._now = now
         self._regenerator = Regenerator(settings, store, purges, client, observer, now)
         self._passthrough = Passthrough(settings, client)
-        self._boarding = Boarding(self._regenerator, purges, now)
+        parts = PartFetcher(self._regenerator, store, purges, observer, now)
+        self._boarding = Boarding(parts.fly, purges, now)
         self.flights = self._boarding.flights
+        self._parts = Parts(store, self._regenerator, self.flights, now)
         self.purge_method: Answerer | None = None
         self.prerendered: Callable[[Match, str], bool] = lambda match, path: False
 
@@ -153,7 +143,10 @@ class Engine:
     async def _look_up(self, visit: Visit) -> None:
         for _ in range(_MAX_ROUNDS):
             found = await self.find(visit)
-            decision = on_request(visit.request, visit.match, self._judged(found), self._around(visit))
+            around = self._around(visit)
+            if await self._parts.answer(visit, found, around):
+                return
+            decision = on_request(visit.request, visit.match, self._judged(found), around)
             if await self._carry_out(visit, decision, found):
                 return
         await self._pass(visit, Reason.VARY_MISS)
@@ -242,7 +235,10 @@ class Engine:
 
     async def _fetch(self, visit: Visit, decision: Fetch, found: Found) -> bool:
         """Have the page fetched, by this visit or one before it; False when it must be decided again."""
-        job = self._job(visit, decision, found)
+        decision, job = self._parts.refine(visit, decision, self._job(visit, decision, found))
+        if self._parts.is_crowded(job):
+            await self._pass(visit, Reason.SATURATED)
+            return True
         try:
             flight, is_leader = self._boarding.board(job)
         except Full:
@@ -253,6 +249,12 @@ class Engine:
             return False
         if decision.fallback is not None and isinstance(found, Entry) and not isinstance(opening, Relayed):
             return await self._serve_better(visit, flight, found, decision.fallback)
+        if job.ask is not None:
+            done = await self._parts.deliver(visit, decision, opening, is_leader=is_leader)
+            if isinstance(done, Reason):
+                await self._pass(visit, done)
+            if done is not None:
+                return bool(done)
         return await self._deliver(visit, decision, job, opening, is_leader=is_leader)
 
     def _job(self, visit: Visit, decision: Fetch, found: Found) -> Job:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
@@ -28,9 +28,10 @@ from isr_proxy.core.guard import GuardScan
 from isr_proxy.core.http import Fields, Head, Line, Request
 from isr_proxy.core.key import PLAIN, Key, Variant
 from isr_proxy.core.purges import Subject, Verdict, normal_tag
+from isr_proxy.core.ranges import Ask
 from isr_proxy.core.reason import Reason
 from isr_proxy.core.routes import Match
-from isr_proxy.core.settings import Guard, Route, Settings
+from isr_proxy.core.settings import Guard, Settings
 from isr_proxy.errors import (
     EntryTooLarge,
     OriginError,
@@ -41,8 +42,9 @@ from isr_proxy.errors import (
     VisitorGone,
 )
 from isr_proxy.origin.client import Answer, Client, Outgoing
-from isr_proxy.serve.compress import MAX_BYTES, is_compressible, make_copies
+from isr_proxy.serve.compress import copies_of
 from isr_proxy.serve.outcome import Observer, Regenerated
+from isr_proxy.serve.sources import Source
 from isr_proxy.store.base import Entry, Store, Writer
 
 _log = structlog.get_logger("isr_proxy.regenerate")
@@ -62,6 +64,9 @@ class Job:
     request: Request | None = None  # the leader's, sent only where the origin decides what is shared
     reason: Reason = Reason.URI_MISS
     interim: Callable[[Head], None] | None = None  # where the leader's visitor takes 1xx
+    ask: Ask | None = None  # only this part of the page is wanted: part_fetch.py
+    part: Entry | None = None  # the parts that were stored when it was looked up
+    source: Source | None = None  # another way to the page than to ask the origin for all of it
 
     @property
     def is_personal(self) -> bool:
@@ -77,7 +82,7 @@ class Job:
 
     @property
     def identity(self) -> bytes:
-        return self.key.digest + self.variant.digest
+        return self.key.digest + self.variant.digest + (b"" if self.ask is None else str(self.ask).encode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +168,8 @@ class Regenerator:
             await self._fail(flight, job, Broken(Failed(reason)))
         if reason is not Reason.STORED:
             flight.end = Broken(Failed(reason))
+        elif job.source is not None:
+            await job.source.stored()
         self._observer.regenerated(
             Regenerated(job.key, job.match.route.match, reason, self._now() - started_at, is_unchanged)
         )
@@ -214,11 +221,17 @@ class Regenerator:
                 await answer.aclose()
 
     async def _ask(self, job: Job, usable: Entry | None) -> Answer:
-        fields = _outgoing_fields(job)
-        if usable is not None:
-            fields = fields.plus(*conditional_lines(usable.meta))
+        asked = self.outgoing(job, () if usable is None else conditional_lines(usable.meta))
+        return await (self.send(asked) if job.source is None else job.source.fetch(asked, self.send))
+
+    def outgoing(self, job: Job, lines: Iterable[Line]) -> Outgoing:
+        """Build the request of a job, with these lines more."""
         host = self.settings.origin.host or job.key.host
-        asked = Outgoing("GET", job.key.target, host, fields, on_interim=_guarded(job.interim))
+        fields = _outgoing_fields(job).plus(*lines)
+        return Outgoing("GET", job.key.target, host, fields, on_interim=_guarded(job.interim))
+
+    async def send(self, asked: Outgoing) -> Answer:
+        """Ask the origin; OriginError says why there is no answer."""
         return await self._client.fetch(asked)
 
     def _usable(self, job: Job) -> Entry | None:
@@ -362,7 +375,7 @@ class Regenerator:
             kept = structs.replace(meta, bodies=old.bodies, generated_at=old.generated_at)
             await self._keep(flight, job.stored, kept, admit.initial_age)
             return Reason.STORED, True
-        copies = await _copies(head, job.match.route, writer)
+        copies = await copies_of(head.fields, job.match.route, writer)
         state = State(flight.sequence, self._now(), admit.initial_age)
         try:
             await writer.commit(meta, state, copies)
@@ -402,16 +415,6 @@ def _guarded(interim: Callable[[Head], None] | None) -> Callable[[Head], None] |
             interim(head)
 
     return tell
-
-
-async def _copies(head: Head, route: Route, writer: Writer) -> list[tuple[str, bytes]]:
-    """Make the encoded copies of a finished body, in a thread."""
-    if not route.compress or not is_compressible(head.fields) or writer.size_bytes > MAX_BYTES:
-        return []
-    body = writer.resident()
-    if body is None:
-        body = b"".join([chunk async for chunk in writer.reader()])
-    return await asyncio.to_thread(make_copies, body)
 
 
 async def _pour_out(
