@@ -103,6 +103,11 @@ class Answer:
         self._hold = Hold(incoming)
         self.tunnel = Tunnel(self._hold, connection) if head.status == 101 else None
 
+    @property
+    def status(self) -> int:
+        """Return the status that the origin sent."""
+        return self.head.status
+
     def __repr__(self) -> str:
         return f"<Answer {self.head.status} from {self.origin}>"
 
@@ -140,6 +145,10 @@ class Assembled(Answer):
         self.tunnel = None
         self._chunks = chunks
         self._source = source
+
+    @property
+    def status(self) -> int:
+        return self.head.status if self._source is None else self._source.status
 
     def chunks(self) -> AsyncIterator[bytes]:
         return self._chunks

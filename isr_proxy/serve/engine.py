@@ -333,7 +333,7 @@ class Engine:
             await self._pass(visit, Reason.TOO_LARGE)
             return True
         status = (
-            forward_status(decision.reason, status=opening.head.status, outcome=Reason.STORED)
+            forward_status(decision.reason, status=opening.status, outcome=Reason.STORED)
             if is_leader
             else collapsed_status(decision.reason)
         )
@@ -352,7 +352,7 @@ class Engine:
         answer = opening.take() if is_leader else None
         is_his_own = not visit.match.route.revalidate.is_isr or not is_personal
         if answer is not None and is_his_own:
-            status = forward_status(decision.reason, status=answer.head.status, outcome=opening.reason)
+            status = forward_status(decision.reason, status=answer.status, outcome=opening.reason)
             await visit.delivery.relay(answer, status, XCache.MISS, opening.reason)
             return True
         if answer is not None:

@@ -288,7 +288,7 @@ class PartFetcher:
     ) -> Reason | None:
         key = key_of_parts(trip.job.key)
         async with self._store.begin(key, draft.admit.variant) as writer:
-            trip.flight.open(Streaming(answer.head, draft.admit, draft.span.size, writer))
+            trip.flight.open(Streaming(answer.head, draft.admit, draft.span.size, writer, 206))
             try:
                 if not await _receive(answer, writer, deadline):
                     return Reason.STORE_FAILED

@@ -44,6 +44,7 @@ from isr_proxy.errors import (
 from isr_proxy.origin.client import Answer, Client, Outgoing
 from isr_proxy.serve.compress import copies_of
 from isr_proxy.serve.outcome import Observer, Regenerated
+from isr_proxy.serve.pouring import pour_out
 from isr_proxy.serve.sources import Source
 from isr_proxy.store.base import Entry, Store, Writer
 
@@ -93,6 +94,7 @@ class Streaming:
     admit: Admit
     body_bytes: int | None
     writer: Writer
+    status: int  # what the origin said; of a page that it completed, 206
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,7 +324,7 @@ class Regenerator:
         deadline: asyncio.Timeout,
     ) -> tuple[Reason, bool]:
         async with self._store.begin(job.key, admit.variant) as writer:
-            flight.open(Streaming(answer.head, admit, answer.body_bytes, writer))
+            flight.open(Streaming(answer.head, admit, answer.body_bytes, writer, answer.status))
             try:
                 problem = await self._receive(flight, answer, writer, job, deadline)
                 if problem is not None:
@@ -346,7 +348,7 @@ class Regenerator:
             try:
                 await writer.write(chunk)
             except EntryTooLarge:
-                return await _pour_out(flight, answer, writer, chunk, deadline)
+                return await pour_out(flight, answer, writer, chunk, deadline)
             except StoreError:
                 return Reason.STORE_FAILED
             if writer.is_abandoned:
@@ -415,24 +417,6 @@ def _guarded(interim: Callable[[Head], None] | None) -> Callable[[Head], None] |
             interim(head)
 
     return tell
-
-
-async def _pour_out(
-    flight: Flight[Opening], answer: Answer, writer: Writer, chunk: bytes, deadline: asyncio.Timeout
-) -> Reason:
-    """Over max_entry: nothing is stored, but whoever reads gets all of it, at the readers' own pace."""
-    while flight.waiters:  # noqa: ASYNC110  told of the opening, about to read in this very turn
-        await asyncio.sleep(0)
-    writer.abandon()
-    deadline.reschedule(None)
-    try:
-        await writer.write(chunk)
-        async for more in answer.chunks():
-            await writer.write(more)
-    except VisitorGone:
-        return Reason.TOO_LARGE
-    await writer.finish()
-    return Reason.TOO_LARGE
 
 
 async def _error_page(answer: Answer, failed: Failed, job: Job) -> Broken:

@@ -116,7 +116,7 @@ async def test_completed_for_a_whole_request(site: Site, stored: tuple[str, ...]
     reply = await site.get("/p")
     assert (reply.status, reply.body) == (200, BODY)
     assert "content-range" not in reply.headers
-    assert reply.cache_status == "isr-proxy; fwd=partial; fwd-status=200; stored"
+    assert reply.cache_status == "isr-proxy; fwd=partial; fwd-status=206; stored"
     assert (site.last.header("range"), site.last.header("if-range")) == (asked, '"v1"')
     assert await statuses(site.proxy) == [(200, ALL)]
 
@@ -201,6 +201,27 @@ async def test_law_3_at_once(start: Start, origin: ScriptedOrigin) -> None:
         go.set()
         for place, visitor in enumerate(visitors):
             assert is_part(await visitor.reply(), place * 256, place * 256 + 256)
+        await proxy.settled()
+        assert await statuses(proxy) == [(200, ALL)]
+
+
+@requires("RFC 9111 §3.4", "a part that comes after all of the page is not kept beside it")
+async def test_page_came_first(start: Start, origin: ScriptedOrigin) -> None:
+    go = asyncio.Event()
+
+    async def script(exchange: Exchange) -> None:
+        if exchange.request.header("range") is not None:
+            await go.wait()
+        await ranged(BODY)(exchange)
+
+    origin.on("/p", script)
+    async with start() as proxy:
+        visitor = await proxy.visitor()
+        visitor.send("/p", asking("0-99"))
+        await origin.received(1)
+        assert (await proxy.get("/p")).body == BODY
+        go.set()
+        assert is_part(await visitor.reply(), 0, 100)
         await proxy.settled()
         assert await statuses(proxy) == [(200, ALL)]
 
