@@ -221,7 +221,9 @@ class Engine:
         """Say what is stored for a request and what would be decided; does nothing of it."""
         found = await self.store.lookup(foreseen.key, foreseen.request.fields)
         around = self._around(foreseen)
-        return found, on_request(foreseen.request, foreseen.match, self._judged(found), around)
+        request, match = foreseen.request, foreseen.match
+        of_parts = await self._parts.foresee(request, foreseen.key, match, found, around)
+        return found, of_parts or on_request(request, match, self._judged(found), around)
 
     # --- asking the origin ---
 

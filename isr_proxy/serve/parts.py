@@ -14,12 +14,13 @@ from typing import Final
 from isr_proxy.coord.flight import Flights
 from isr_proxy.core.decision import Fetch, Refuse, Serve, Stored
 from isr_proxy.core.freshness import Phase, Times, times
-from isr_proxy.core.http import Fields, parse_date
-from isr_proxy.core.key import variant_of
+from isr_proxy.core.http import Fields, Request, parse_date
+from isr_proxy.core.key import Key, variant_of
 from isr_proxy.core.partial import key_of_parts, missing, spans_of
 from isr_proxy.core.policy import Surroundings, on_request
 from isr_proxy.core.ranges import Ask, asked_ranges, if_range_holds
 from isr_proxy.core.reason import Reason, XCache
+from isr_proxy.core.routes import Match
 from isr_proxy.serve.regenerate import Job, Landed, Opening, Regenerator, Relayed, Streaming
 from isr_proxy.serve.respond import collapsed_status, forward_status, hit_status
 from isr_proxy.serve.sources import Completion
@@ -45,9 +46,9 @@ class Parts:
     async def answer(self, visit: Visit, found: Found, around: Surroundings) -> bool:
         """Answer with stored parts, if they are all that is wanted; notes what is stored in the visit."""
         visit.part, visit.why_not = None, None
-        if not _may_be_in_parts(visit) or self._is_page(found):
+        if not _may_be_in_parts(visit.request, visit.match) or self._is_page(found):
             return False
-        visit.part = await self._find(visit)
+        visit.part = await self._find(visit.key, visit.request)
         if visit.part is None:
             return False
         visit.wants_whole = visit.wants_whole or self._is_outdated(visit, visit.part)
@@ -58,8 +59,7 @@ class Parts:
 
     async def _decide(self, visit: Visit, part: Entry, around: Surroundings) -> bool:
         """Decide as with a page, but nothing stale is served, as nobody would regenerate it."""
-        stored = Stored(part.meta, part.state, self._regenerator.verdict(part))
-        decision = on_request(visit.request, visit.match, stored, around)
+        decision = on_request(visit.request, visit.match, self._stored(part), around)
         match decision:
             case Serve(at, reason):
                 self._store.touch(part)
@@ -73,6 +73,22 @@ class Parts:
                 visit.why_not = Reason.STALE
         return False
 
+    async def foresee(
+        self, request: Request, key: Key, match: Match, found: Found, around: Surroundings
+    ) -> Serve | Refuse | None:
+        """Say what stored parts would answer; None: nothing. Does nothing of it."""
+        if not _may_be_in_parts(request, match) or self._is_page(found):
+            return None
+        part, asks = await self._find(key, request), asked_ranges(request.fields)
+        if part is None or asks is None or len(asks) > 1 or not _is_there(part, asks[0]):
+            return None
+        decision = on_request(request, match, self._stored(part), around)
+        is_same = _holds(request.fields, part.meta.fields)
+        return decision if is_same and isinstance(decision, Serve | Refuse) else None
+
+    def _stored(self, part: Entry) -> Stored:
+        return Stored(part.meta, part.state, self._regenerator.verdict(part))
+
     async def _serve(
         self, visit: Visit, part: Entry, at: Times, status: str, x_cache: XCache, reason: Reason
     ) -> bool:
@@ -85,11 +101,11 @@ class Parts:
     def _is_page(self, found: Found) -> bool:
         return isinstance(found, Entry) and not self._regenerator.verdict(found).hidden
 
-    async def _find(self, visit: Visit) -> Entry | None:
-        key = key_of_parts(visit.key)
-        found = self._store.peek(key, visit.request.fields)
+    async def _find(self, page: Key, request: Request) -> Entry | None:
+        key = key_of_parts(page)
+        found = self._store.peek(key, request.fields)
         if found is PENDING:
-            found = await self._store.lookup(key, visit.request.fields)
+            found = await self._store.lookup(key, request.fields)
         if not isinstance(found, Entry) or found.meta.partial is None:
             return None
         return None if self._regenerator.verdict(found).hidden else found
@@ -104,7 +120,8 @@ class Parts:
 
     def refine(self, visit: Visit, decision: Fetch, job: Job) -> tuple[Fetch, Job]:
         """Ask for the visitor's part only, or for what is missing of the page."""
-        if not _may_be_in_parts(visit) or decision.fallback is not None or self._is_page(job.stored):
+        is_page_only = not _may_be_in_parts(visit.request, visit.match)
+        if is_page_only or decision.fallback is not None or self._is_page(job.stored):
             return decision, job
         part, ask = visit.part, _ask(visit)
         if part is not None:
@@ -185,8 +202,8 @@ class Parts:
         return True
 
 
-def _may_be_in_parts(visit: Visit) -> bool:
-    return visit.request.method == "GET" and not visit.match.route.revalidate.is_isr
+def _may_be_in_parts(request: Request, match: Match) -> bool:
+    return request.method == "GET" and not match.route.revalidate.is_isr
 
 
 def _ask(visit: Visit) -> Ask | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from isr_proxy.core.http import Fields
 from isr_proxy.core.purges import Strength
 from isr_proxy.serve.selection import Selection
 from tests.harness import FakeClock, Reply, config, eventually, running
@@ -368,6 +369,18 @@ async def test_law_7_restart(origin: ScriptedOrigin, tmp_path: Path, clock: Fake
             listed, _ = await proxy.worker.operations.inventory.entries("", None, None, 10, None)
             assert [(each.status, each.body_bytes) for each in listed] == [(206, 10)]
     assert origin.hits("/p") == 1
+
+
+@requires("RFC 9211 §2.1", "explain says of a stored part what a request for it would get")
+async def test_law_10_explained(site: Site) -> None:
+    site.on("/p", ranged(BODY))
+    await site.get("/p", asking("0-9"))
+    explain = site.proxy.worker.operations.explainer.explain
+    said = [
+        (await explain("/p", Fields(((b"Range", spec),)))).x_cache for spec in (b"bytes=5-9", b"bytes=5-10")
+    ]
+    assert said == ["HIT", "MISS"]
+    assert site.hits("/p") == 1
 
 
 @requires("RFC 9111 §3.3", "a part larger than max_entry is relayed, and never more than it is fetched")
