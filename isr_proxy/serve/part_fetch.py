@@ -228,6 +228,8 @@ class PartFetcher:
         part = Head(206, "Partial Content", head.fields.plus(_content_range(span, whole)))
         whole_part = _assembled(trip, part, answer, span)
         if not isinstance(judged, Admit):
+            if not trip.job.is_personal:  # what one visitor's cookies brought says nothing of what is stored
+                await forget(self._store, known)
             reason = judged.reason if isinstance(judged, Relay) else Reason.BAD_RESPONSE
             return self._relay(trip, whole_part, reason)
         draft = Draft(span, whole, head, judged)

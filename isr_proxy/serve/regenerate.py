@@ -171,7 +171,7 @@ class Regenerator:
         if reason is not Reason.STORED:
             flight.end = Broken(Failed(reason))
         elif job.source is not None:
-            await job.source.stored()
+            await job.source.superseded()
         self._observer.regenerated(
             Regenerated(job.key, job.match.route.match, reason, self._now() - started_at, is_unchanged)
         )
@@ -301,6 +301,8 @@ class Regenerator:
         if job.stored is not None and not job.is_personal and relay.reason is not Reason.TOO_LARGE:
             with suppress(StoreError):  # it stays, stale, until the disk lets go of it
                 await self._store.remove(job.stored)
+        if job.source is not None and not job.is_personal and relay.reason is not Reason.TOO_LARGE:
+            await job.source.superseded()
         if flight.has_leader:
             flight.open(Relayed(relay.reason, answer.head, answer, job.is_personal))
         else:

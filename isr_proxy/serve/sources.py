@@ -32,8 +32,8 @@ class Source(Protocol):
     async def fetch(self, asked: Outgoing, send: Send) -> Answer:
         """Return the answer, to `asked` or to less; OriginError as the client."""
 
-    async def stored(self) -> None:
-        """Hear that the page is stored: what it was made of may go."""
+    async def superseded(self) -> None:
+        """Hear that the page is stored, or may not be: what it was made of can go."""
 
 
 class Given:
@@ -49,7 +49,7 @@ class Given:
         self._is_taken = True
         return self._answer
 
-    async def stored(self) -> None:
+    async def superseded(self) -> None:
         await forget(self._store, self._part)
 
     def close(self) -> None:
@@ -84,7 +84,7 @@ class Completion:
         await forget(self._store, self._part)
         return await send(asked)
 
-    async def stored(self) -> None:
+    async def superseded(self) -> None:
         await forget(self._store, self._part)
 
 

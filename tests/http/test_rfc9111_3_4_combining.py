@@ -147,6 +147,16 @@ async def test_changed_and_if_range_ignored(site: Site, spec: str | None) -> Non
     assert len(reply.body) == (ALL if spec is None else 100)
 
 
+@requires("RFC 9111 §3.4", "parts of what may not be stored any more are used once more, and forgotten")
+@pytest.mark.parametrize("spec", ["50-149", None])
+async def test_not_to_be_stored_any_more(site: Site, spec: str | None) -> None:
+    site.on("/p", ranged(BODY), ranged(BODY, {**FRESH, "Cache-Control": "no-store"}))
+    await ask_for(site, "0-99")
+    reply = await site.get("/p", {} if spec is None else asking(spec))
+    assert reply.body == (BODY if spec is None else BODY[50:150])
+    assert await statuses(site.proxy) == []
+
+
 @requires("RFC 9111 §3.4", "a weak validator combines nothing")
 async def test_weak(site: Site) -> None:
     site.on("/p", ranged(BODY), ranged(BODY, {**FRESH, "ETag": 'W/"v1"'}))
