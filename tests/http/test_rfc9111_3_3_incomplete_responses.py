@@ -359,6 +359,25 @@ async def test_law_2_purged_on_its_way(start: Start, origin: ScriptedOrigin) -> 
         assert origin.hits("/p") == 2
 
 
+@requires("RFC 9111 §4.4", "who comes after a purge does not get a part that was on its way before")
+async def test_law_2_not_joined_after_a_purge(start: Start, origin: ScriptedOrigin) -> None:
+    go = asyncio.Event()
+    said = {**FRESH, "Content-Range": f"bytes 0-9/{ALL}", "Content-Length": "10"}
+    origin.on("/p", [Send(head(206, said)), Wait(go), Send(b"purged!!!!")], ranged(BODY))
+    async with start() as proxy:
+        before = await proxy.visitor()
+        before.send("/p", asking("0-9"))
+        await origin.received(1)
+        await proxy.worker.operations.purge(Selection(paths=("/p",)), Strength.HARD)
+        assert is_part(await proxy.get("/p", asking("0-9")), 0, 10)
+        go.set()
+        assert (await before.reply()).body == b"purged!!!!"
+        await proxy.settled()
+        after = await proxy.get("/p", asking("0-9"))
+        assert is_part(after, 0, 10)
+        assert (after.x_cache, origin.hits("/p")) == ("HIT", 2)
+
+
 @requires("RFC 9111 §3.3", "a restart forgets no part")
 async def test_law_7_restart(origin: ScriptedOrigin, tmp_path: Path, clock: FakeClock) -> None:
     origin.on("/p", ranged(BODY))
