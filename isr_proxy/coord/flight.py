@@ -78,6 +78,10 @@ class Flights(Generic[T]):
         """Tell whether anything flies whose identity begins so, joinable or not."""
         return any(identity.startswith(prefix) for identity in self._flights)
 
+    def count(self, prefix: bytes) -> int:
+        """Count the flights that can be joined whose identity begins so."""
+        return sum(identity.startswith(prefix) for identity in self._flights)
+
     def launch(self, identity: bytes, sequence: int, run: Launch[T]) -> Flight[T]:
         """Start a flight; one of the same identity, begun before a purge, flies on for its own waiters."""
         loop = asyncio.get_running_loop()

@@ -58,6 +58,13 @@ class BodyRef(msgspec.Struct, frozen=True):
     checksum: bytes
 
 
+class Partial(msgspec.Struct, frozen=True):
+    """Which bytes [start, stop) of a representation the body has, one behind the other."""
+
+    whole_bytes: int
+    spans: tuple[tuple[int, int], ...]
+
+
 class Meta(msgspec.Struct, frozen=True):
     """Everything of a stored response that is fixed until its body changes."""
 
@@ -76,6 +83,7 @@ class Meta(msgspec.Struct, frozen=True):
     origin_times: OriginTimes
     generated_at: float
     bodies: tuple[BodyRef, ...] = ()
+    partial: Partial | None = None  # of an entry that has parts of a page only
 
     @property
     def key(self) -> Key:

@@ -27,6 +27,7 @@ class Reason(Enum):
     PURGED = "purged"  # hidden by a purge
     REQUEST = "request"  # the visitor's own Cache-Control asked for it
     MUST_VALIDATE = "must-validate"  # the origin wants every use validated
+    PARTIAL = "partial"  # parts of it are stored, and the rest was asked; or a part that nobody asked for
 
     # Passed: neither looked up nor stored.
     METHOD = "method"  # not GET or HEAD
@@ -51,8 +52,8 @@ class Reason(Enum):
     VARY_COOKIE = "vary-cookie"
     NO_FRESHNESS = "no-freshness"  # nothing says how long it may be kept
     STATUS = "status"  # not a status that may be kept
-    PARTIAL = "partial"  # 206
     HEAD_ONLY = "head-only"  # an answer to HEAD has no body to keep
+    WEAK_VALIDATOR = "weak-validator"  # a part that nothing tells from a part of another version
     EVENT_STREAM = "event-stream"  # server-sent events have no end to wait for
     TOO_MANY_VARIANTS = "too-many-variants"
     STORE_FAILED = "store-failed"  # the disk refused

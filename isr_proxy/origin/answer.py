@@ -103,6 +103,11 @@ class Answer:
         self._hold = Hold(incoming)
         self.tunnel = Tunnel(self._hold, connection) if head.status == 101 else None
 
+    @property
+    def status(self) -> int:
+        """Return the status that the origin sent."""
+        return self.head.status
+
     def __repr__(self) -> str:
         return f"<Answer {self.head.status} from {self.origin}>"
 
@@ -120,4 +125,34 @@ class Answer:
 
     async def aclose(self) -> None:
         """Do as `close`: nothing is waited for."""
-        self._hold.incoming.close()
+        self.close()
+
+
+class Assembled(Answer):
+    """An answer put together here, of which all, a part or nothing comes from an origin.
+
+    `chunks` is its body; `source` the answer that is closed with it.
+    """
+
+    __slots__ = ("_chunks", "_source")
+
+    def __init__(
+        self, head: Head, body_bytes: int, chunks: AsyncIterator[bytes], source: Answer | None = None
+    ) -> None:
+        self.head = head
+        self.body_bytes = body_bytes
+        self.origin = "" if source is None else source.origin
+        self.tunnel = None
+        self._chunks = chunks
+        self._source = source
+
+    @property
+    def status(self) -> int:
+        return self.head.status if self._source is None else self._source.status
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        return self._chunks
+
+    def close(self) -> None:
+        if self._source is not None:
+            self._source.close()

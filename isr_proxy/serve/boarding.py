@@ -7,7 +7,8 @@ how a page is fetched (regenerate.py).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import structlog
 
@@ -19,11 +20,12 @@ from isr_proxy.core.purges import Subject
 from isr_proxy.core.reason import Reason
 from isr_proxy.serve.hit_for_pass import FAILING_SECONDS, PASS_SECONDS, Remembered
 from isr_proxy.serve.job import Broken, Job, Landed, Opening, Relayed, Streaming
-from isr_proxy.serve.regenerate import Regenerator
 
 _log = structlog.get_logger("isr_proxy.boarding")
 
 _PERSONAL = b"personal"
+
+Fly = Callable[[Flight[Opening], Job], Coroutine[Any, Any, None]]
 
 
 class Full(Exception):
@@ -33,9 +35,9 @@ class Full(Exception):
 class Boarding:
     """The flights of one process, and what it learned from those that brought nothing to store."""
 
-    def __init__(self, regenerator: Regenerator, purges: PurgeLog, now: Callable[[], float]) -> None:
+    def __init__(self, fly: Fly, purges: PurgeLog, now: Callable[[], float]) -> None:
         self.flights: Flights[Opening] = Flights(_crashed)
-        self._regenerator = regenerator
+        self._fly = fly
         self._purges = purges
         self._now = now
         self._passing = Remembered(PASS_SECONDS)
@@ -73,14 +75,16 @@ class Boarding:
             self._alone += 1
             identity += self._alone.to_bytes(8)
         flight = self.flights.launch(
-            identity, self._purges.index.sequence, lambda flight: self._regenerator.fly(flight, job)
+            identity, self._purges.index.sequence, lambda flight: self._fly(flight, job)
         )
         assert flight.task is not None
         flight.task.add_done_callback(lambda _: self._learn(flight, job))
         return flight
 
     def _learn(self, flight: Flight[Opening], job: Job) -> None:
-        """Remember, for whoever asks next, that there was nothing to wait for."""
+        """Remember, for whoever asks next, that there was nothing to wait for; a part tells nothing of it."""
+        if job.ask is not None:
+            return
         opening, end = flight.opening.result(), flight.end
         if isinstance(end, Broken) and end.failed.reason is Reason.TOO_LARGE:
             self._too_large.remember(job.key.digest, self._now(), self._purges.index.sequence)

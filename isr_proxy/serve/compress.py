@@ -5,6 +5,7 @@ Knows which bodies are worth it and in which order visitors are offered the copi
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 from collections.abc import Callable
 from typing import Final
@@ -14,6 +15,8 @@ import zstandard
 
 from isr_proxy.core.directives import parse_cache_control
 from isr_proxy.core.http import Fields
+from isr_proxy.core.settings import Route
+from isr_proxy.store.base import Writer
 
 MIN_BYTES: Final = 256  # below, the header costs more than is won
 MAX_BYTES: Final = 4 * 1024 * 1024  # above, held in memory too long for one regeneration
@@ -54,6 +57,16 @@ def is_compressible(fields: Fields) -> bool:
         return False
     kind = (fields.first(b"content-type") or "").partition(";")[0].strip().lower()
     return kind.startswith("text/") or kind in _TEXT_LIKE or kind.endswith(("+json", "+xml"))
+
+
+async def copies_of(fields: Fields, route: Route, writer: Writer) -> list[tuple[str, bytes]]:
+    """Make the encoded copies of a finished body, in a thread."""
+    if not route.compress or not is_compressible(fields) or writer.size_bytes > MAX_BYTES:
+        return []
+    body = writer.resident()
+    if body is None:
+        body = b"".join([chunk async for chunk in writer.reader()])
+    return await asyncio.to_thread(make_copies, body)
 
 
 def make_copies(body: bytes) -> list[tuple[str, bytes]]:

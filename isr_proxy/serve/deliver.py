@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 
+from msgspec import structs
+
 from isr_proxy.core.decision import Refuse
 from isr_proxy.core.freshness import Times
-from isr_proxy.core.http import Head, content_length
-from isr_proxy.core.ranges import Span, wanted_spans
+from isr_proxy.core.http import Head, content_length, parse_date
+from isr_proxy.core.partial import offset_of, spans_of
+from isr_proxy.core.ranges import Span, content_range, wanted_spans
 from isr_proxy.core.reason import Reason, XCache
 from isr_proxy.core.settings import Route
 from isr_proxy.errors import OriginError, StoreError
@@ -57,7 +60,7 @@ class Delivery:
         if is_unchanged(request, head, etags):
             self._whole(not_modified(head), b"", x_cache, reason)
             return
-        if (spans := self._spans(entry, head)) is not None:
+        if (spans := self._spans(head, meta.body_bytes, meta.generated_at)) is not None:
             await self._parts(entry, head, spans, x_cache, reason)
             return
         resident = entry.bodies.resident(encoding)
@@ -67,13 +70,20 @@ class Delivery:
         size = meta.body(encoding).size
         await self._stream(head, size, entry.bodies.stream(encoding), x_cache, reason)
 
-    def _spans(self, entry: Entry, head: Head) -> tuple[Span, ...] | None:
-        """Return the parts that are wanted of a page, None for the whole."""
-        request = self._exchange.request
+    def _spans(self, head: Head, whole: int, made_at: float) -> tuple[Span, ...] | None:
+        """Return the parts that are wanted of a page, None for the whole.
+
+        Several parts of an encoded page would be told apart from nothing: they are answered with the whole.
+        """
+        request, fields = self._exchange.request, head.fields
         if request.method != "GET" or head.status != 200 or b"range" not in request.fields:
             return None
-        etag, modified = head.fields.first(b"etag"), head.fields.first(b"last-modified")
-        return wanted_spans(request.fields, entry.meta.body_bytes, etag, modified)
+        dated_at = parse_date(fields.first(b"date"))
+        known_at = made_at if dated_at is None else min(dated_at, made_at)
+        etag, modified = fields.first(b"etag"), fields.first(b"last-modified")
+        spans = wanted_spans(request.fields, whole, etag, modified, known_at)
+        is_encoded = b"content-encoding" in fields
+        return None if spans is not None and len(spans) > 1 and is_encoded else spans
 
     async def _parts(
         self, entry: Entry, head: Head, spans: tuple[Span, ...], x_cache: XCache, reason: Reason
@@ -93,13 +103,65 @@ class Delivery:
             length = sum(map(len, heads)) + sum(span.size for span in spans) + len(end)
             await self._stream(partial, length, _multipart(entry, spans, heads, end), x_cache, reason)
 
+    async def part(
+        self, entry: Entry, route: Route, times: Times, status: str, x_cache: XCache, reason: Reason
+    ) -> bool:
+        """Send what is wanted of the stored parts of a page; False where that is the whole of it."""
+        partial = entry.meta.partial
+        assert partial is not None, "an entry of parts says which"
+        meta = structs.replace(entry.meta, status=200, reason="OK")
+        head = entry_head(meta, entry.state, route, IDENTITY, times, status, x_cache)
+        if is_unchanged(self._exchange.request, head):
+            self._whole(not_modified(head), b"", x_cache, reason)
+            return True
+        spans = self._spans(head, partial.whole_bytes, meta.generated_at)
+        if spans is None or len(spans) > 1:
+            return False
+        sent = partial_head(head, spans, partial.whole_bytes)
+        if not spans:
+            self._whole(sent, b"", x_cache, reason)
+            return True
+        offset = offset_of(spans_of(partial), spans[0])
+        if offset is None:
+            return False
+        chunks = entry.bodies.stream(IDENTITY, offset, offset + spans[0].size)
+        await self._stream(sent, spans[0].size, chunks, x_cache, reason)
+        return True
+
     async def streaming(self, opening: Streaming, route: Route, status: str, reason: Reason) -> None:
-        """Send a page while it is being stored."""
-        head = opening_head(opening.head, opening.admit, route, status, XCache.MISS, self._now())
+        """Send a page while it is being stored, or the one part of it that is wanted, as it comes."""
+        now, length = self._now(), opening.body_bytes
+        head = opening_head(opening.head, opening.admit, route, status, XCache.MISS, now)
         if is_unchanged(self._exchange.request, head):
             self._whole(not_modified(head), b"", XCache.MISS, reason)
             return
-        await self._stream(head, opening.body_bytes, opening.writer.reader(), XCache.MISS, reason)
+        spans = None if length is None else self._spans(head, length, now)
+        if spans is None or length is None or len(spans) > 1:
+            await self._stream(head, length, opening.writer.reader(), XCache.MISS, reason)
+            return
+        sent = partial_head(head, spans, length)
+        if not spans:
+            self._whole(sent, b"", XCache.MISS, reason)
+            return
+        chunks = opening.writer.reader(spans[0].start, spans[0].stop)
+        await self._stream(sent, spans[0].size, chunks, XCache.MISS, reason)
+
+    async def streaming_part(self, opening: Streaming, route: Route, status: str, reason: Reason) -> bool:
+        """Send a part while it is being stored; False where the whole of the page is wanted."""
+        came = content_range(opening.head.fields)
+        assert came is not None, "a part says which"
+        span, whole = came
+        as_page = Head(200, "OK", opening.head.fields)
+        now = self._now()
+        head = opening_head(as_page, opening.admit, route, status, XCache.MISS, now)
+        if is_unchanged(self._exchange.request, head):
+            self._whole(not_modified(head), b"", XCache.MISS, reason)
+            return True
+        if self._spans(head, whole, now) != (span,):
+            return False
+        chunks = opening.writer.reader()
+        await self._stream(partial_head(head, (span,), whole), span.size, chunks, XCache.MISS, reason)
+        return True
 
     async def relay(self, answer: Answer, status: str, x_cache: XCache, reason: Reason) -> None:
         """Send the origin's own answer as it comes."""

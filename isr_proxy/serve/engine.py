@@ -44,10 +44,13 @@ from isr_proxy.serve.deliver import Delivery, failure_status
 from isr_proxy.serve.exchange import Exchange
 from isr_proxy.serve.job import Broken, Job, Landed, Opening, Relayed, Streaming
 from isr_proxy.serve.outcome import Observer
+from isr_proxy.serve.part_fetch import PartFetcher
+from isr_proxy.serve.parts import Parts
 from isr_proxy.serve.passthrough import Passthrough
 from isr_proxy.serve.regenerate import Regenerator
 from isr_proxy.serve.respond import collapsed_status, forward_status, hit_status, validated_status
 from isr_proxy.serve.variances import Variances, is_kept_by
+from isr_proxy.serve.visit import Visit
 from isr_proxy.store.base import PENDING, Entry, Found, Store, VaryMiss
 
 _log = structlog.get_logger("isr_proxy.engine")
@@ -60,21 +63,6 @@ class Answerer(Protocol):
     """Answers an exchange by itself."""
 
     async def handle(self, exchange: Exchange, delivery: Delivery) -> None: ...
-
-
-@dataclass(slots=True)
-class Visit:
-    """One request on its way through the loop."""
-
-    exchange: Exchange
-    delivery: Delivery
-    key: Key
-    match: Match
-    names: tuple[str, ...] = ()  # the answer is known to vary on these
-
-    @property
-    def request(self) -> Request:
-        return self.exchange.request
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +94,11 @@ class Engine:
         self._now = now
         self._regenerator = Regenerator(settings, store, purges, client, observer, now)
         self._passthrough = Passthrough(settings, client, self._passed)
-        self._boarding = Boarding(self._regenerator, purges, now)
+        parts = PartFetcher(self._regenerator, store, purges, observer, now)
+        self._boarding = Boarding(parts.fly, purges, now)
         self._variances = Variances(store, now)
         self.flights = self._boarding.flights
+        self._parts = Parts(store, self._regenerator, self.flights, now)
         self.purge_method: Answerer | None = None
         self.after_pass: Callable[[Request, Head], Awaitable[None]] = _nothing
         self.prerendered: Callable[[Match, str], bool] = lambda match, path: False
@@ -152,7 +142,10 @@ class Engine:
     async def _look_up(self, visit: Visit) -> None:
         for _ in range(_MAX_ROUNDS):
             found = await self.find(visit)
-            decision = on_request(visit.request, visit.match, self._judged(found), self._around(visit))
+            around = self._around(visit)
+            if await self._parts.answer(visit, found, around):
+                return
+            decision = on_request(visit.request, visit.match, self._judged(found), around)
             if await self._carry_out(visit, decision, found):
                 return
         await self._pass(visit, Reason.VARY_MISS)
@@ -240,7 +233,9 @@ class Engine:
         if found is None:
             _, found = await self._shortened(foreseen.key, foreseen.request.fields)
         around = self._around(foreseen)
-        return found, on_request(foreseen.request, foreseen.match, self._judged(found), around)
+        request, match = foreseen.request, foreseen.match
+        of_parts = await self._parts.foresee(request, foreseen.key, match, found, around)
+        return found, of_parts or on_request(request, match, self._judged(found), around)
 
     # --- asking the origin ---
 
@@ -254,7 +249,10 @@ class Engine:
 
     async def _fetch(self, visit: Visit, decision: Fetch, found: Found) -> bool:
         """Have the page fetched, by this visit or one before it; False when it must be decided again."""
-        job = self._job(visit, decision, found)
+        decision, job = self._parts.refine(visit, decision, self._job(visit, decision, found))
+        if self._parts.is_crowded(job):
+            await self._pass(visit, Reason.SATURATED)
+            return True
         try:
             flight, is_leader = self._boarding.board(job)
         except Full:
@@ -265,6 +263,12 @@ class Engine:
             return False
         if decision.fallback is not None and isinstance(found, Entry) and not isinstance(opening, Relayed):
             return await self._serve_better(visit, flight, decision, found, decision.fallback)
+        if job.ask is not None:
+            done = await self._parts.deliver(visit, decision, opening, is_leader=is_leader)
+            if isinstance(done, Reason):
+                await self._pass(visit, done)
+            if done is not None:
+                return bool(done)
         return await self._deliver(visit, decision, job, opening, is_leader=is_leader)
 
     def _job(self, visit: Visit, decision: Fetch, found: Found) -> Job:
@@ -360,7 +364,7 @@ class Engine:
             return True
         route, status = visit.match.route, collapsed_status(decision.reason)
         if is_leader:
-            status = forward_status(decision.reason, status=opening.head.status, outcome=Reason.STORED)
+            status = forward_status(decision.reason, status=opening.status, outcome=Reason.STORED)
             admit = replace(opening.admit, lines=lines_for_leader(opening.head, route))
             opening = replace(opening, admit=admit)
         await visit.delivery.streaming(opening, route, status, decision.reason)
@@ -389,10 +393,10 @@ class Engine:
     async def _relay_own(self, visit: Visit, decision: Fetch, answer: Answer, why: Reason) -> None:
         """Send what cannot be stored to whoever it was fetched for; where that was expected, it is a pass."""
         if decision.is_alone:
-            status = forward_status(Reason.HIT_FOR_PASS, status=answer.head.status)
+            status = forward_status(Reason.HIT_FOR_PASS, status=answer.status)
             await visit.delivery.relay(answer, status, XCache.PASS, Reason.HIT_FOR_PASS)
         else:
-            status = forward_status(decision.reason, status=answer.head.status, outcome=why)
+            status = forward_status(decision.reason, status=answer.status, outcome=why)
             await visit.delivery.relay(answer, status, XCache.MISS, why)
 
     # --- the shell ---

@@ -14,9 +14,11 @@ from isr_proxy.core.decision import Admit, Failed
 from isr_proxy.core.http import Fields, Head, Request
 from isr_proxy.core.key import Key, Variant
 from isr_proxy.core.purges import normal_tag
+from isr_proxy.core.ranges import Ask
 from isr_proxy.core.reason import Reason
 from isr_proxy.core.routes import Match
 from isr_proxy.origin.client import Answer
+from isr_proxy.serve.sources import Source
 from isr_proxy.store.base import Entry, Writer
 
 _NO_FIELDS: Final = Fields()
@@ -35,6 +37,9 @@ class Job:
     interim: Callable[[Head], None] | None = None  # where the leader's visitor takes 1xx
     is_head: bool = False  # only the head is asked for, of a page that is stored
     is_alone: bool = False  # no other visitor joins
+    ask: Ask | None = None  # only this part of the page is wanted: part_fetch.py
+    part: Entry | None = None  # the parts that were stored when it was looked up
+    source: Source | None = None  # another way to the page than to ask the origin for all of it
 
     @property
     def is_personal(self) -> bool:
@@ -50,7 +55,8 @@ class Job:
 
     @property
     def identity(self) -> bytes:
-        return self.key.digest + self.variant.digest + (b"HEAD" if self.is_head else b"")
+        part = b"" if self.ask is None else str(self.ask).encode()
+        return self.key.digest + self.variant.digest + (b"HEAD" if self.is_head else b"") + part
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +67,7 @@ class Streaming:
     admit: Admit
     body_bytes: int | None
     writer: Writer
+    status: int  # what the origin said; of a page that it completed, 206
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ import structlog
 from isr_proxy.coord.local import LocalPurgeLog
 from isr_proxy.core.http import Fields
 from isr_proxy.core.key import PLAIN, Key
+from isr_proxy.core.partial import is_of_parts
 from isr_proxy.core.purges import Scope, Selector, Strength, is_page
 from isr_proxy.core.reason import Reason
 from isr_proxy.core.settings import RevalidateMode
@@ -185,6 +186,8 @@ class Operations:
             if meta is None or meta.key.digest != key_part(row.name):
                 return PageResult(key.url, Result.SKIPPED, Reason.URI_MISS.value)
             key, variant = meta.key, meta.variant
+            if is_of_parts(key):  # nobody waits for the rest of it: the next who wants a part validates
+                return PageResult(key.url, Result.SKIPPED, Reason.PARTIAL.value)
         match = self.engine.routes.match(key.host, key.path)
         if match is None:
             return PageResult(key.url, Result.SKIPPED, Reason.NO_ROUTE.value)

@@ -8,7 +8,7 @@ Must not know visitors: they read what the flight opens to them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
@@ -29,7 +29,7 @@ from isr_proxy.core.key import PLAIN, Key
 from isr_proxy.core.purges import Subject, Verdict
 from isr_proxy.core.reason import Reason
 from isr_proxy.core.search_variance import NO_VARY_SEARCH
-from isr_proxy.core.settings import Guard, Route, Settings
+from isr_proxy.core.settings import Guard, Settings
 from isr_proxy.errors import (
     EntryTooLarge,
     OriginError,
@@ -40,10 +40,11 @@ from isr_proxy.errors import (
     VisitorGone,
 )
 from isr_proxy.origin.client import Answer, Client, Outgoing
-from isr_proxy.serve.compress import MAX_BYTES, is_compressible, make_copies
+from isr_proxy.serve.compress import copies_of
 from isr_proxy.serve.freshening import Freshening, variant_lines
 from isr_proxy.serve.job import Broken, Job, Landed, Opening, Relayed, Streaming
 from isr_proxy.serve.outcome import Observer, Regenerated
+from isr_proxy.serve.pouring import pour_out
 from isr_proxy.serve.relatives import Relatives, meant_by
 from isr_proxy.serve.variances import Variances
 from isr_proxy.store.base import Entry, Store, Writer
@@ -106,6 +107,8 @@ class Regenerator:
             await self._fail(flight, job, Broken(Failed(reason)))
         if reason is not Reason.STORED:
             flight.end = Broken(Failed(reason))
+        elif job.source is not None:
+            await job.source.superseded()
         self._observer.regenerated(
             Regenerated(job.key, job.match.route.match, reason, self._now() - started_at, is_unchanged)
         )
@@ -192,10 +195,18 @@ class Regenerator:
         return freshen or Relay(Reason.HEAD_ONLY)
 
     async def _ask(self, job: Job, validated: Sequence[Entry]) -> Answer:
-        fields = _outgoing_fields(job).plus(*_conditions(job, validated))
+        asked = self.outgoing(job, _conditions(job, validated))
+        return await (self.send(asked) if job.source is None else job.source.fetch(asked, self.send))
+
+    def outgoing(self, job: Job, lines: Iterable[Line]) -> Outgoing:
+        """Build the request of a job, with these lines more."""
         host = self.settings.origin.host or job.key.host
+        fields = _outgoing_fields(job).plus(*lines)
         method = "HEAD" if job.is_head else "GET"
-        asked = Outgoing(method, job.key.target, host, fields, on_interim=_guarded(job.interim))
+        return Outgoing(method, job.key.target, host, fields, on_interim=_guarded(job.interim))
+
+    async def send(self, asked: Outgoing) -> Answer:
+        """Ask the origin; OriginError says why there is no answer."""
         return await self._client.fetch(asked)
 
     def _usable(self, job: Job) -> Entry | None:
@@ -230,7 +241,8 @@ class Regenerator:
         judged = on_response(asked, answer.head)
         if not isinstance(judged, Admit) or (answer.body_bytes or 0) <= self.settings.store.max_entry:
             return judged
-        return Failed(Reason.TOO_LARGE) if asked.has_stored else Relay(Reason.TOO_LARGE)
+        is_failure = asked.has_stored and asked.match.route.revalidate.is_isr
+        return Failed(Reason.TOO_LARGE) if is_failure else Relay(Reason.TOO_LARGE)
 
     async def _has_room(self, job: Job, admit: Admit) -> bool:
         """Tell, before a body is received, whether its variant may be kept at all (law 8)."""
@@ -242,6 +254,8 @@ class Regenerator:
         if job.stored is not None and not job.is_personal and relay.reason not in _SAYS_NOTHING_OF_OTHERS:
             with suppress(StoreError):  # it stays, stale, until the disk lets go of it
                 await self._store.remove(job.stored)
+        if job.source is not None and not job.is_personal and relay.reason is not Reason.TOO_LARGE:
+            await job.source.superseded()
         if flight.has_leader:
             flight.open(Relayed(relay.reason, answer.head, answer, job.is_personal))
         else:
@@ -274,7 +288,7 @@ class Regenerator:
     ) -> tuple[Reason, bool]:
         job = await self._under_its_key(flight, job, answer.head)
         async with self._store.begin(job.key, admit.variant) as writer:
-            flight.open(Streaming(answer.head, admit, answer.body_bytes, writer))
+            flight.open(Streaming(answer.head, admit, answer.body_bytes, writer, answer.status))
             try:
                 problem = await self._receive(flight, answer, writer, job, deadline)
                 if problem is not None:
@@ -310,7 +324,7 @@ class Regenerator:
             try:
                 await writer.write(chunk)
             except EntryTooLarge:
-                return await _pour_out(flight, answer, writer, chunk, deadline)
+                return await pour_out(flight, answer, writer, chunk, deadline)
             except StoreError:
                 return Reason.STORE_FAILED
             if writer.is_abandoned:
@@ -339,7 +353,7 @@ class Regenerator:
             kept = structs.replace(meta, bodies=old.bodies, generated_at=old.generated_at)
             await self._freshening.keep(job.stored, kept, admit.initial_age, flight.sequence)
             return Reason.STORED, True
-        copies = await _copies(head, job.match.route, writer)
+        copies = await copies_of(head.fields, job.match.route, writer)
         state = State(flight.sequence, self._now(), admit.initial_age)
         try:
             await writer.commit(meta, state, copies)
@@ -385,34 +399,6 @@ def _guarded(interim: Callable[[Head], None] | None) -> Callable[[Head], None] |
             interim(head)
 
     return tell
-
-
-async def _copies(head: Head, route: Route, writer: Writer) -> list[tuple[str, bytes]]:
-    """Make the encoded copies of a finished body, in a thread."""
-    if not route.compress or not is_compressible(head.fields) or writer.size_bytes > MAX_BYTES:
-        return []
-    body = writer.resident()
-    if body is None:
-        body = b"".join([chunk async for chunk in writer.reader()])
-    return await asyncio.to_thread(make_copies, body)
-
-
-async def _pour_out(
-    flight: Flight[Opening], answer: Answer, writer: Writer, chunk: bytes, deadline: asyncio.Timeout
-) -> Reason:
-    """Over max_entry: nothing is stored, but whoever reads gets all of it, at the readers' own pace."""
-    while flight.waiters:  # noqa: ASYNC110  told of the opening, about to read in this very turn
-        await asyncio.sleep(0)
-    writer.abandon()
-    deadline.reschedule(None)
-    try:
-        await writer.write(chunk)
-        async for more in answer.chunks():
-            await writer.write(more)
-    except VisitorGone:
-        return Reason.TOO_LARGE
-    await writer.finish()
-    return Reason.TOO_LARGE
 
 
 async def _error_page(answer: Answer, failed: Failed, job: Job) -> Broken:

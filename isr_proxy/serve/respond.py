@@ -40,6 +40,7 @@ _FORWARD_WORDS: Final = {
     Reason.PURGED: "miss",
     Reason.REQUEST: "request",
     Reason.METHOD: "method",
+    Reason.PARTIAL: "partial",
 }
 _REPLACED: Final = frozenset({b"age", b"x-cache", b"cache-status", b"content-length", b"content-encoding"})
 _WHERE_ROUTE_DECIDES: Final = frozenset({b"cache-control", b"expires", b"pragma", b"cdn-cache-control"})
@@ -119,6 +120,8 @@ def opening_head(head: Head, admit: Admit, route: Route, status: str, x_cache: X
     lines = _visible_lines(Fields(admit.lines), route)
     if b"date" not in head.fields:
         lines.append((b"Date", format_date(now).encode()))
+    if head.status == 200 and b"accept-ranges" not in head.fields:
+        lines.append((b"Accept-Ranges", b"bytes"))
     coding = head.fields.first(b"content-encoding")
     if coding is not None:
         lines.append((b"Content-Encoding", coding.encode("latin-1")))
@@ -205,19 +208,27 @@ def not_modified(head: Head) -> Head:
     return Head(304, "Not Modified", head.fields.without(_NOT_IN_304))
 
 
-def partial_head(head: Head, spans: tuple[Span, ...], whole: int, boundary: str) -> Head:
-    """Return the head that answers instead of this 200: 206, or 416 where no span lies inside."""
+def partial_head(head: Head, spans: tuple[Span, ...], whole: int, boundary: str = "") -> Head:
+    """Return the head that answers instead of this 200: 206, or 416 where no span lies inside.
+
+    A 416 is about the request, not the page: nobody may keep it for as long as the page.
+    """
     if not spans:
-        unsatisfied = (b"Content-Range", b"bytes */%d" % whole)
-        return Head(416, REASON_PHRASES[416], head.fields.without(_OF_THE_WHOLE).plus(unsatisfied))
+        said = ((b"Content-Range", b"bytes */%d" % whole), (b"Cache-Control", b"no-store"))
+        return Head(416, REASON_PHRASES[416], head.fields.without(_OF_THE_PAGE).plus(*said))
     if len(spans) == 1:
-        said = (b"Content-Range", spans[0].content_range(whole).encode())
-        return Head(206, REASON_PHRASES[206], head.fields.plus(said))
+        part = (b"Content-Range", spans[0].content_range(whole).encode())
+        return Head(206, REASON_PHRASES[206], head.fields.plus(part))
     kind = (b"Content-Type", f"multipart/byteranges; boundary={boundary}".encode())
-    return Head(206, REASON_PHRASES[206], head.fields.without(_OF_THE_WHOLE).plus(kind))
+    return Head(206, REASON_PHRASES[206], head.fields.without(frozenset({b"content-type"})).plus(kind))
 
 
-_OF_THE_WHOLE: Final = frozenset({b"content-type"})
+_OF_THE_PAGE: Final = frozenset(
+    {
+        *(b"content-type", b"content-encoding", b"content-language", b"content-location"),
+        *(b"etag", b"last-modified", b"age", *_WHERE_ROUTE_DECIDES),
+    }
+)
 
 
 def part_head(span: Span, whole: int, kind: str | None, boundary: str) -> bytes:

@@ -103,10 +103,10 @@ class Writer(Protocol):
     def resident(self) -> bytes | None:
         """Return the body so far, None when part of it is on disk only (beyond 1 MiB)."""
 
-    def reader(self) -> BodyStream:
-        """Yield what is written, from the first byte, following the writer until it finishes or fails.
+    def reader(self, start: int = 0, stop: int | None = None) -> BodyStream:
+        """Yield the bytes [start, stop) of what is written, following the writer until it ends or fails.
 
-        A slow reader costs the writer nothing. StoreError when a pipe has dropped the first bytes already.
+        A slow reader costs the writer nothing. StoreError when a pipe has dropped the first of them already.
         """
 
     async def finish(self) -> None:

@@ -117,7 +117,7 @@ class Spool:
 
     def _let_go(self, position: int) -> None:
         """Drop what every reader has read."""
-        read = position - self._tail_offset
+        read = min(position, self.size_bytes) - self._tail_offset
         if read > 0:
             del self._tail[:read]
             self._tail_offset += read
@@ -169,11 +169,11 @@ class Spool:
 
     # --- the readers' side ---
 
-    def reader(self) -> BodyReader:
-        """Read from the first byte; StoreError when a pipe has let it go already."""
-        if self._tail_offset > self._spilled_bytes:
+    def reader(self, start: int = 0, stop: int | None = None) -> BodyReader:
+        """Read the bytes [start, stop); StoreError when a pipe has let the first go already."""
+        if start < self._tail_offset > self._spilled_bytes:
             raise StoreError("the beginning of the body is gone")
-        reader = BodyReader(self)
+        reader = BodyReader(self, start, stop)
         self._readers.add(reader)
         return reader
 
@@ -224,16 +224,18 @@ class Spool:
 class BodyReader:
     """One reader of a growing body. Counts as reading until it ends, is closed, or is dropped."""
 
-    def __init__(self, spool: Spool) -> None:
-        self.position = 0
+    def __init__(self, spool: Spool, start: int, stop: int | None) -> None:
+        self.position = start
+        self._stop = stop
         self._spool = spool
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> bytes:
+        left = None if self._stop is None else max(0, self._stop - self.position)
         try:
-            chunk = await self._spool.read_at(self.position)
+            chunk = b"" if left == 0 else (await self._spool.read_at(self.position))[:left]
         except BaseException:
             await self.aclose()
             raise

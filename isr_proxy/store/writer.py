@@ -60,8 +60,8 @@ class DiskWriter:
     def resident(self) -> bytes | None:
         return self.spool.resident()
 
-    def reader(self) -> BodyReader:
-        return self.spool.reader()
+    def reader(self, start: int = 0, stop: int | None = None) -> BodyReader:
+        return self.spool.reader(start, stop)
 
     async def finish(self) -> None:
         await self.spool.finish()

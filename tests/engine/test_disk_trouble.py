@@ -15,6 +15,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.harness import FakeClock, Proxy, Reply, Visitor, config, running
+from tests.ranging_origin import ranged
 from tests.scripted_origin import Exchange, ScriptedOrigin, page
 from tests.serving_process import Serving
 
@@ -108,6 +109,26 @@ async def test_law_5_on_a_full_disk_a_stale_page_stays_and_is_regenerated_later(
         await proxy.get("/p")
         await proxy.settled()
         assert (await proxy.get("/p")).body == b"new" * SIZE
+
+
+async def test_law_5_on_a_full_disk_parts_are_given_and_the_stored_ones_kept(
+    small_disk: Path, origin: ScriptedOrigin, clock: FakeClock
+) -> None:
+    body = os.urandom(SIZE * 20)
+    origin.on("/p", ranged(body))
+    route = "- {match: '/**', revalidate: origin}"
+    async with running(config(origin.url, small_disk / "store", route), clock) as proxy:
+        for spec, x_cache in (
+            ("0-9", "MISS"),
+            ("10-1000000", "MISS"),
+            ("0-9", "HIT"),
+            ("10-1000000", "MISS"),
+        ):
+            first, last = map(int, spec.split("-"))
+            reply = await proxy.get("/p", {"Range": f"bytes={spec}"})
+            assert (reply.body, reply.x_cache) == (body[first : last + 1], x_cache)
+            await proxy.settled()
+            fill(small_disk / "filler")
 
 
 async def test_law_5_a_body_larger_than_the_disk_reaches_its_visitor(

@@ -62,9 +62,14 @@ async def test_a_changed_page_is_sent_whole(start: Start, origin: ScriptedOrigin
         assert (await proxy.get("/p", {"Range": "bytes=0-1", "If-None-Match": '"abc"'})).status == 304
 
 
-async def test_a_part_of_a_page_not_stored_yet_is_the_whole(start: Start, origin: ScriptedOrigin) -> None:
+async def test_a_part_of_a_page_not_stored_yet_is_cut_from_what_comes(
+    start: Start, origin: ScriptedOrigin
+) -> None:
     origin.on("/p", page(SMALL))
     async with start(ROUTE) as proxy:
         reply = await proxy.get("/p", {"Range": "bytes=0-1"})
-        assert (reply.status, reply.body, reply.x_cache) == (200, SMALL, "MISS")
+        assert (reply.status, reply.body, reply.x_cache) == (206, b"01", "MISS")
         assert origin.requests[0].header("range") is None
+        await proxy.settled()
+        assert (await proxy.get("/p")).body == SMALL
+        assert origin.hits("/p") == 1

@@ -94,6 +94,17 @@ def start(origin: ScriptedOrigin, tmp_path: Path, clock: FakeClock) -> Start:
     return start
 
 
+# As above, but with the defaults that keep cookies apart.
+COOKIES_APART = "- {match: /**, revalidate: origin, bypass: {headers: []}}"
+
+
+@pytest.fixture
+async def careful(start: Start, origin: ScriptedOrigin, clock: FakeClock) -> AsyncIterator[Site]:
+    """A proxy whose defaults decide about cookies."""
+    async with start(COOKIES_APART) as proxy:
+        yield Site(origin, proxy, clock)
+
+
 @pytest.fixture
 async def site(start: Start, origin: ScriptedOrigin, clock: FakeClock) -> AsyncIterator[Site]:
     """A proxy that does what the standards allow at most."""

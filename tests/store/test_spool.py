@@ -153,3 +153,28 @@ async def test_an_abandoned_body_without_readers_ends(store: DiskStore) -> None:
         gc.collect()
         with pytest.raises(VisitorGone):
             await filling
+
+
+async def test_readers_of_a_part_end_with_it_while_the_body_grows(store: DiskStore) -> None:
+    body = os.urandom(3 * MIB)
+    async with store.begin(key(), PLAIN) as writer, asyncio.TaskGroup() as group:
+        spilled = group.create_task(_all(writer.reader(5, 2 * MIB)))
+        far = group.create_task(_all(writer.reader(2 * MIB + 1, 2 * MIB + 9)))
+        await _write(writer, body[: 2 * MIB + 2 * CHUNK])
+        assert await spilled == body[5 : 2 * MIB]
+        assert await far == body[2 * MIB + 1 : 2 * MIB + 9]
+        assert await _all(writer.reader(7, 7)) == b""
+        assert await _all(writer.reader(7, 8)) == body[7:8]
+
+
+async def test_law_8_an_abandoned_body_does_not_wait_for_who_reads_further_on(store: DiskStore) -> None:
+    body = os.urandom(8 * MIB)
+    async with store.begin(key(), PLAIN) as writer:
+        reader = writer.reader(7 * MIB, 7 * MIB + 10)
+        writer.abandon()
+        await _write(writer, body[: 4 * MIB])
+        with pytest.raises(StoreError):
+            writer.reader(1)
+        receiving = asyncio.get_running_loop().create_task(_all(reader))
+        await _write(writer, body[4 * MIB :])
+        assert await receiving == body[7 * MIB : 7 * MIB + 10]

@@ -1,0 +1,432 @@
+"""One fetch of a part of a page: ask for what is missing, judge, write, add it to what is stored.
+
+Knows how a part joins the others, and that the last one makes them a page (RFC 9111 §3.3, §3.4). Must not
+know visitors. An answer that is not a part is the page's own business: regenerate.py goes on with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from msgspec import structs
+
+from isr_proxy.coord.base import PurgeLog
+from isr_proxy.coord.flight import Flight
+from isr_proxy.core.admission import Asked, on_response
+from isr_proxy.core.decision import Admit, Failed, Freshen, Relay
+from isr_proxy.core.entry import Meta, Partial, State
+from isr_proxy.core.freshness import Phase, times
+from isr_proxy.core.http import Fields, Head, Line
+from isr_proxy.core.key import PLAIN
+from isr_proxy.core.partial import (
+    Cut,
+    Inquiry,
+    Origin,
+    as_whole,
+    combine,
+    fills,
+    inquire,
+    is_same,
+    is_worth_adding,
+    key_of_parts,
+    missing,
+    partial_of,
+    plain_inquiry,
+    spans_of,
+)
+from isr_proxy.core.purges import Subject
+from isr_proxy.core.ranges import Ask, Span, content_range, strong_validator
+from isr_proxy.core.reason import Reason
+from isr_proxy.errors import (
+    OriginError,
+    OriginTimeout,
+    StoreError,
+    Superseded,
+    TooManyVariants,
+    VisitorGone,
+)
+from isr_proxy.origin.answer import Assembled
+from isr_proxy.origin.client import Answer
+from isr_proxy.serve.freshening import replace_lines, says_the_same
+from isr_proxy.serve.job import Broken, Job, Landed, Opening, Relayed, Streaming
+from isr_proxy.serve.outcome import Observer, Regenerated
+from isr_proxy.serve.regenerate import Regenerator, meta_of
+from isr_proxy.serve.sources import Given, exactly, filled, forget, stored_chunks
+from isr_proxy.store.base import Entry, Store, Writer
+
+_NO_FIELDS: Final = Fields()
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A part that came: its place, and what was judged of it."""
+
+    span: Span
+    whole: int
+    head: Head  # as of the page: 200
+    admit: Admit
+
+
+@dataclass(slots=True)
+class _Trip:
+    """One fetch under way."""
+
+    flight: Flight[Opening]
+    job: Job
+    ask: Ask
+    inquiry: Inquiry
+    known: Entry | None = None  # the parts that are stored
+    requested_at: float = 0.0
+    other: Answer | None = None  # what came is not a part
+    is_handed: bool = False  # the answer is somebody else's to close
+
+    @property
+    def fields(self) -> Fields:
+        return _NO_FIELDS if self.job.request is None else self.job.request.fields
+
+
+class PartFetcher:
+    """Flies every job of one process; those that ask for no part are the regenerator's alone."""
+
+    def __init__(
+        self,
+        regenerator: Regenerator,
+        store: Store,
+        purges: PurgeLog,
+        observer: Observer,
+        now: Callable[[], float],
+    ) -> None:
+        self._regenerator = regenerator
+        self._store = store
+        self._purges = purges
+        self._observer = observer
+        self._now = now
+        self._adding: weakref.WeakValueDictionary[bytes, asyncio.Lock] = weakref.WeakValueDictionary()
+
+    async def fly(self, flight: Flight[Opening], job: Job) -> None:
+        """Carry out a job and open its flight; never raises what an origin or a disk did."""
+        if job.ask is None:
+            await self._regenerator.fly(flight, job)
+            return
+        started_at = self._now()
+        trip = _Trip(flight, job, job.ask, plain_inquiry(job.ask))
+        try:
+            reason = await self._go_in_time(trip)
+        except OriginError as error:
+            reason = Reason(error.word)
+            flight.open(Broken(Failed(reason)))
+        if trip.other is not None:
+            await self._go_on_as_page(trip, trip.other)
+        elif reason is not None:
+            seconds = self._now() - started_at
+            self._observer.regenerated(Regenerated(job.key, job.match.route.match, reason, seconds))
+
+    async def _go_on_as_page(self, trip: _Trip, answer: Answer) -> None:
+        source = Given(answer, self._store, trip.known)
+        try:
+            await self._regenerator.fly(trip.flight, replace(trip.job, ask=None, source=source))
+        finally:
+            source.close()
+
+    async def _go_in_time(self, trip: _Trip) -> Reason | None:
+        limit = self._regenerator.settings.origin.regenerate_timeout
+        try:
+            async with asyncio.timeout(limit) as deadline:
+                return await self._go(trip, deadline)
+        except TimeoutError as error:
+            raise OriginTimeout(Reason.REGENERATE_TIMEOUT.value, f"took longer than {limit} s") from error
+
+    async def _go(self, trip: _Trip, deadline: asyncio.Timeout) -> Reason | None:
+        """Ask and judge; returns what came of it, None where somebody else says so."""
+        trip.known = await self.find(trip.job)
+        if trip.known is not None and self._was_fetched_just_now(trip, trip.known):
+            trip.flight.open(Landed(trip.known))
+            return None
+        answer = await self._ask(trip)
+        try:
+            match answer.head.status:
+                case 206:
+                    return await self._take(trip, answer, deadline)
+                case 304 if trip.inquiry.is_validation and trip.known is not None:
+                    await self._freshen(trip, trip.known, answer.head)
+                    return Reason.STORED
+                case 416:
+                    return self._relay(trip, answer, Reason.PARTIAL)
+                case _:
+                    trip.other, trip.is_handed = answer, True
+                    return None
+        finally:
+            if not trip.is_handed:
+                answer.close()
+
+    async def find(self, job: Job) -> Entry | None:
+        """Look up the stored parts of a job's page, unless a purge hides them."""
+        fields = _NO_FIELDS if job.request is None else job.request.fields
+        found = await self._store.lookup(key_of_parts(job.key), fields)
+        if not isinstance(found, Entry) or found.meta.partial is None:
+            return None
+        return None if self._regenerator.verdict(found).hidden else found
+
+    def _was_fetched_just_now(self, trip: _Trip, known: Entry) -> bool:
+        """Tell whether who flew just before has stored what is wanted."""
+        job, partial = trip.job, _partial(known)
+        if missing(spans_of(partial), trip.ask.span(partial.whole_bytes)) is not None:
+            return False
+        is_newer = job.part is None or known.state.fetched_at > job.part.state.fetched_at
+        stale_at = self._regenerator.verdict(known).stale_at
+        at = times(known.meta, known.state, job.match.route, self._now(), soft_purged_at=stale_at)
+        return is_newer and at.phase is Phase.FRESH
+
+    async def _ask(self, trip: _Trip) -> Answer:
+        """Ask for what is missing; once more where the origin's part does not fit to what is stored."""
+        known = trip.known
+        trip.inquiry = inquire(None if known is None else known.meta, trip.ask, self._max_entry)
+        answer = await self._send(trip)
+        gap = trip.inquiry.gap
+        if known is None or gap is None or fills(answer.head, known.meta, _partial(known), gap):
+            return answer
+        if answer.head.status not in (206, 304, 416):
+            return answer
+        answer.close()
+        await forget(self._store, known)
+        trip.known, trip.inquiry = None, plain_inquiry(trip.ask)
+        return await self._send(trip)
+
+    async def _send(self, trip: _Trip) -> Answer:
+        trip.requested_at = self._now()
+        return await self._regenerator.send(self._regenerator.outgoing(trip.job, trip.inquiry.lines))
+
+    @property
+    def _max_entry(self) -> int:
+        return self._regenerator.settings.store.max_entry
+
+    # --- what came ---
+
+    async def _take(self, trip: _Trip, answer: Answer, deadline: asyncio.Timeout) -> Reason | None:
+        """Judge a part as the page it is of would be, and store it if it can be told from others."""
+        place = _place(trip, answer)
+        if place is None:
+            return self._relay(trip, answer, Reason.PARTIAL)
+        span, whole = place
+        known = trip.known
+        is_known = known is not None and _fits(known.meta, answer.head.fields, whole)
+        head = as_whole(answer.head, known.meta.fields if known is not None and is_known else None)
+        judged = on_response(self._asked(trip), head)
+        part = Head(206, "Partial Content", head.fields.plus(_content_range(span, whole)))
+        whole_part = _assembled(trip, part, answer, span)
+        if not isinstance(judged, Admit):
+            if not trip.job.is_personal:  # what one visitor's cookies brought says nothing of what is stored
+                await forget(self._store, known)
+            reason = judged.reason if isinstance(judged, Relay) else Reason.BAD_RESPONSE
+            return self._relay(trip, whole_part, reason)
+        draft = Draft(span, whole, head, judged)
+        reason_not = await self._refusal(trip, draft, known if is_known else None)
+        if reason_not is not None:
+            return self._relay(trip, whole_part, reason_not)
+        return await self._store_part(trip, draft, whole_part, deadline)
+
+    def _asked(self, trip: _Trip, stored: Entry | None = None) -> Asked:
+        return Asked(
+            trip.job.match,
+            trip.fields,
+            trip.requested_at,
+            self._now(),
+            is_conditional=stored is not None,
+            varies_on=trip.job.variant.names if trip.known is None else trip.known.variant.names,
+            stored_fields=_NO_FIELDS if stored is None else stored.meta.fields,
+        )
+
+    async def _refusal(self, trip: _Trip, draft: Draft, known: Entry | None) -> Reason | None:
+        """Say why a part that may be kept as a page may not be kept as a part."""
+        if strong_validator(draft.head.fields) is None:
+            return Reason.WEAK_VALIDATOR
+        if not is_worth_adding(None if known is None else _partial(known), draft.span, self._max_entry):
+            return Reason.TOO_LARGE
+        variant = draft.admit.variant
+        if variant != PLAIN and not await self._store.has_room(key_of_parts(trip.job.key), variant):
+            return Reason.TOO_MANY_VARIANTS
+        return None
+
+    def _relay(self, trip: _Trip, answer: Answer, reason: Reason) -> Reason:
+        """Let the leader's visitor take the answer; without him nobody does."""
+        flight = trip.flight
+        trip.is_handed = flight.has_leader
+        taken = answer if flight.has_leader else None
+        flight.open(Relayed(reason, answer.head, taken, trip.job.is_personal))
+        return reason
+
+    async def _freshen(self, trip: _Trip, known: Entry, head: Head) -> None:
+        """The stored parts are still right (RFC 9111 §4.3.4)."""
+        freshen = on_response(self._asked(trip, known), head)
+        assert isinstance(freshen, Freshen), "a 304 to a condition of ours freshens"
+        meta = replace_lines(known.meta, freshen)
+        sequence = trip.flight.sequence
+        state = State(sequence, self._now(), freshen.initial_age, count=known.state.count + 1)
+        if known.state.sequence > sequence:
+            entry = replace(known, state=state)  # a fetch that began after a purge has been here
+        elif says_the_same(meta, known.meta):
+            entry = await self._store.update(known, state)
+        else:
+            entry = await self._store.rewrite(known, meta, state)
+        trip.flight.open(Landed(entry, 304))
+
+    # --- storing ---
+
+    async def _store_part(
+        self, trip: _Trip, draft: Draft, answer: Answer, deadline: asyncio.Timeout
+    ) -> Reason | None:
+        key = key_of_parts(trip.job.key)
+        async with self._store.begin(key, draft.admit.variant) as writer:
+            trip.flight.open(Streaming(answer.head, draft.admit, draft.span.size, writer, 206))
+            try:
+                if not await _receive(answer, writer, deadline):
+                    return Reason.STORE_FAILED
+            except OriginError as error:
+                writer.fail(error)
+                raise
+            except asyncio.CancelledError:  # how asyncio.timeout arrives in here
+                writer.fail(OriginTimeout(Reason.REGENERATE_TIMEOUT.value, "the whole took too long"))
+                raise
+            async with self._lock(key.digest):
+                return await self._add(trip, draft, writer)
+
+    def _lock(self, digest: bytes) -> asyncio.Lock:
+        """Return what serialises the parts of one page: two that come at once must both be there then."""
+        lock = self._adding.get(digest)
+        if lock is None:
+            lock = self._adding[digest] = asyncio.Lock()
+        return lock
+
+    async def _add(self, trip: _Trip, draft: Draft, writer: Writer) -> Reason | None:
+        """Join a part with those stored, as they are now; returns None where it made a page."""
+        key = trip.job.key
+        subject = Subject(key.host, key.path, key.query, draft.admit.tags)
+        if self._purges.index.verdict(subject, trip.flight.sequence).hidden:
+            return Reason.SUPERSEDED
+        stored = await self.find(trip.job)
+        if await self._has_page(trip):
+            await forget(self._store, stored)
+            return Reason.SUPERSEDED
+        is_base = (
+            stored is not None
+            and stored.variant == draft.admit.variant
+            and _fits(stored.meta, draft.head.fields, draft.whole)
+        )
+        base = stored if is_base else None
+        partial = None if base is None else _partial(base)
+        if not is_worth_adding(partial, draft.span, self._max_entry):
+            return Reason.TOO_LARGE
+        spans, cuts = combine(() if partial is None else spans_of(partial), draft.span)
+        chunks = _cut(cuts, base, writer)
+        if spans == (Span(0, draft.whole),):
+            await self._complete(trip, draft, stored, chunks)
+            return None
+        meta = self._meta(trip, draft, spans)
+        return await self._commit(trip, meta, draft, writer, None if base is None else chunks)
+
+    async def _has_page(self, trip: _Trip) -> bool:
+        """Tell whether all of the page was stored meanwhile: it always wins."""
+        found = await self._store.lookup(trip.job.key, trip.fields)
+        return isinstance(found, Entry) and not self._regenerator.verdict(found).hidden
+
+    async def _complete(
+        self, trip: _Trip, draft: Draft, stored: Entry | None, chunks: AsyncIterator[bytes]
+    ) -> None:
+        """All parts are there: store them as a page, by the page's own rules."""
+        age = (b"Age", b"%d" % int(draft.admit.initial_age))
+        head = Head(200, "OK", Fields((*draft.admit.lines, age)))
+        source = Given(Assembled(head, draft.whole, chunks), self._store, stored)
+        flight = Flight[Opening](trip.flight.sequence, asyncio.get_running_loop().create_future())
+        await self._regenerator.fly(flight, replace(trip.job, ask=None, interim=None, source=source))
+
+    def _meta(self, trip: _Trip, draft: Draft, spans: tuple[Span, ...]) -> Meta:
+        """Build the meta of the parts; what has no ETag gets none, as it is not all there."""
+        head = Head(206, "Partial Content", draft.head.fields)
+        meta = meta_of(key_of_parts(trip.job.key), head, draft.admit, b"", self._now())
+        etag = draft.head.fields.first(b"etag") or ""
+        return structs.replace(meta, etag=etag, partial=partial_of(spans, draft.whole))
+
+    async def _commit(
+        self, trip: _Trip, meta: Meta, draft: Draft, writer: Writer, joined: AsyncIterator[bytes] | None
+    ) -> Reason:
+        """Store the parts: the new one as it is, or all of them, written anew."""
+        state = State(trip.flight.sequence, self._now(), draft.admit.initial_age)
+        try:
+            if joined is None:
+                await writer.commit(meta, state)
+                return Reason.STORED
+            async with self._store.begin(meta.key, draft.admit.variant) as anew:
+                async for chunk in joined:
+                    await anew.write(chunk)
+                await anew.commit(meta, state)
+        except TooManyVariants:
+            return Reason.TOO_MANY_VARIANTS
+        except Superseded:
+            return Reason.SUPERSEDED
+        except (StoreError, OriginError, VisitorGone):
+            return Reason.STORE_FAILED
+        return Reason.STORED
+
+
+def _partial(entry: Entry) -> Partial:
+    assert entry.meta.partial is not None, "an entry of parts says which"
+    return entry.meta.partial
+
+
+def _content_range(span: Span, whole: int) -> Line:
+    return (b"Content-Range", span.content_range(whole).encode())
+
+
+def _place(trip: _Trip, answer: Answer) -> tuple[Span, int] | None:
+    """Return where what will be sent belongs; None where that is not what was asked for."""
+    came = content_range(answer.head.fields)
+    kind = (answer.head.fields.first(b"content-type") or "").lower()
+    if came is None or kind.startswith("multipart/byteranges"):
+        return None
+    span, whole = came
+    if answer.body_bytes not in (None, span.size):
+        return None
+    wanted = trip.ask.span(whole)
+    expected = wanted if trip.inquiry.gap is None else trip.inquiry.gap
+    return (wanted, whole) if span == expected else None
+
+
+def _fits(meta: Meta, fields: Fields, whole: int) -> bool:
+    """Tell whether an answer is of the same representation as stored parts."""
+    return meta.partial is not None and meta.partial.whole_bytes == whole and is_same(meta.fields, fields)
+
+
+def _assembled(trip: _Trip, head: Head, answer: Answer, span: Span) -> Answer:
+    """Return the visitor's part: what came, with what was not asked for because it is stored."""
+    gap = trip.inquiry.gap
+    if trip.known is not None and gap is not None:
+        return filled(head, answer, trip.known, span, gap)
+    return Assembled(head, span.size, exactly(answer.chunks(), span.size), answer)
+
+
+async def _receive(answer: Answer, writer: Writer, deadline: asyncio.Timeout) -> bool:
+    """Write a part; False where the disk refused it, and nobody is left to read it."""
+    async for chunk in answer.chunks():
+        try:
+            await writer.write(chunk)
+        except (StoreError, VisitorGone):
+            return False
+        if writer.is_abandoned:
+            deadline.reschedule(None)  # now it is the visitors' own pace
+    await writer.finish()
+    return not writer.is_abandoned
+
+
+async def _cut(cuts: tuple[Cut, ...], base: Entry | None, writer: Writer) -> AsyncIterator[bytes]:
+    """Yield the joined parts: from the stored body and from the one that has just come."""
+    for cut in cuts:
+        if cut.origin is Origin.FETCHED:
+            async for chunk in writer.reader(cut.start, cut.stop):
+                yield chunk
+        elif base is not None:
+            async for chunk in stored_chunks(base, (cut,)):
+                yield chunk
