@@ -34,6 +34,7 @@ __all__ = ["Answer", "Client", "Deadlines", "OriginHealth", "Outgoing", "Tunnel"
 NOT_CONNECTED: Final = frozenset(
     reason.value for reason in (Reason.REFUSED, Reason.UNRESOLVED, Reason.TLS_FAILED, Reason.CONNECT_TIMEOUT)
 )
+_NO_ROOM: Final = frozenset((Reason.BUSY.value, Reason.QUEUE_FULL.value))
 
 
 def _ignore(_: Reason) -> None:
@@ -55,8 +56,9 @@ class Client:
         self._settings = settings
         self._on_error = on_error
         self.deadlines = Deadlines(settings.connect_timeout, settings.timeout, settings.timeout)
+        name = settings.tls.server_name or settings.host
         pools = (
-            (url, Pool(parse_endpoint(url, settings.host, tls), settings.max_connections))
+            (url, Pool(parse_endpoint(url, name, tls), settings.max_connections, settings.max_queue))
             for url in settings.urls
         )
         self._turns = Turns(pools, clock)
@@ -172,7 +174,7 @@ class Client:
         except TimeoutError:
             return Event.FAILED
         except OriginError as error:
-            return None if error.word == Reason.BUSY.value else Event.FAILED
+            return None if error.word in _NO_ROOM else Event.FAILED
 
     async def aclose(self) -> None:
         """Close every connection, also those in use, and end the health checks."""

@@ -16,6 +16,7 @@ from isr_proxy.core.settings import (
     Guard,
     HealthSettings,
     KeyRules,
+    LimitSettings,
     LogSettings,
     OriginSettings,
     PathSource,
@@ -41,6 +42,7 @@ def build(config: Config, folder: str) -> Settings:
         origin=_origin(config.given().get("origin")),
         store=StoreSettings(**_given(config, "store")),
         admin=AdminSettings(**_given(config, "admin")),
+        limits=LimitSettings(**_given(config, "limits")),
         routes=tuple(build_route(config, route, folder) for route in routes_of(config)),
         log=LogSettings(**_given(config, "log")),
     )

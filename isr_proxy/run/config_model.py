@@ -61,6 +61,7 @@ class OriginBlock(Block):
     timeout: kinds.Deadline = _key("Longest wait for the first byte of an answer, and between chunks.", "10s")
     regenerate_timeout: kinds.Deadline = _key("Longest time of a whole regeneration; always on.", "30s")
     max_connections: kinds.Count = _key("Connections to one origin.", 100)
+    max_queue: kinds.Count = _key("Requests that wait for one of them; what is more gets 503 at once.", 1000)
     max_regenerations: kinds.Count = _key("Background regenerations at once.", 50)
     health: HealthBlock = _key("Active health checks.", {})
 
@@ -216,6 +217,35 @@ class RouteBlock(RouteKeys):
     )
 
 
+class LimitBlock(Block):
+    """What visitors may send, and how long they may take."""
+
+    max_request_line: kinds.Room = _key("Longest request line; a longer one gets 414.", "8KiB")
+    max_header_field: kinds.Room = _key(
+        "Largest header field, name and value; a larger one gets 431.", "8KiB"
+    )
+    max_headers: kinds.Count = _key("Header fields of a request; more get 431.", 128)
+    max_head: kinds.Room = _key("Request line and header fields together; larger ones get 431.", "32KiB")
+    max_body: kinds.Room | None = _key("Largest request body; a larger one gets 413; null: any.", "1GiB")
+    head_timeout: kinds.Deadline = _key("Longest time of a whole request head; then 408.", "30s")
+    body_timeout: kinds.Deadline = _key(
+        "Time in which a request body must end or keep `min_rate`; a slower one gets 408.", "30s"
+    )
+    send_timeout: kinds.Deadline = _key(
+        "Time in which an unsent answer must be taken or keep `min_rate`; then the connection is cut.", "60s"
+    )
+    min_rate: kinds.Size = _key("Bytes a second of a body, or of an answer that is taken; 0: any.", 500)
+    idle_timeout: kinds.Deadline = _key("Time that a connection is kept between requests.", "75s")
+    handshake_timeout: kinds.Deadline = _key("Longest time of a TLS handshake.", "10s")
+    max_requests: kinds.Count | None = _key("Requests of one connection; null: any number.", example=1000)
+    max_connections: kinds.Count = _key("Connections of visitors to one worker; more get 503.", 10_000)
+    max_connections_per_client: kinds.Count | None = _key(
+        "Connections from one address (IPv6: one /64) that is no trusted proxy's; more get 503; null: any.",
+        example=100,
+    )
+    max_waiters: kinds.Count = _key("Visitors who wait for one page; more get 503.", 10_000)
+
+
 class LogBlock(Block):
     """What is logged, and how."""
 
@@ -240,6 +270,7 @@ class Config(Block):
     origin: OriginBlock = _key("The app behind the proxy.", {})
     store: StoreBlock = _key("Where pages lie.", {})
     admin: AdminBlock = _key("The admin API and the dashboard.", {})
+    limits: LimitBlock = _key("What visitors may send, and how long they may take.", {})
     defaults: RouteKeys = _key("Any route key; routes override.", {}, example={"revalidate": "60s"})
     routes: tuple[RouteBlock, ...] = _key(
         "First match wins. None at all: one route `/**` that obeys the origin's headers.",

@@ -62,7 +62,7 @@ class Worker:
         self.engine = Engine(settings, self.store, purges, self.client, watchers, now)
         self.operations = Operations(self.engine, disk, purges, self.client, watchers, now)
         self.engine.purge_method = PurgeMethod(self.operations, self._purge_token)
-        self.front = Front(self.engine.handle)
+        self.front = Front(self.engine.handle, observer=watchers)
         app = application(self._wiring())
         self._admin = web.AppRunner(app, access_log=None, shutdown_timeout=_ADMIN_SECONDS)
         self.observation.watch(self._readings)
@@ -109,6 +109,7 @@ class Worker:
         return Client(settings.origin, on_error=self.observation.origin_failed)
 
     def _configure_front(self, settings: Settings) -> None:
+        self.front.limits = settings.limits
         self.front.trusted = settings.trusted_proxies
         self.front.default_host = urlsplit(settings.origin.urls[0]).netloc or "localhost"
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import structlog
 
 from isr_proxy.coord.base import PurgeLog
-from isr_proxy.coord.flight import MAX_WAITERS, Flight, Flights
+from isr_proxy.coord.flight import Flight, Flights
 from isr_proxy.core.decision import Failed
 from isr_proxy.core.key import Key
 from isr_proxy.core.purges import Subject
@@ -42,14 +42,14 @@ class Boarding:
         self._failing = Remembered(FAILING_SECONDS)
         self._behind = 0  # background regenerations under way
 
-    def board(self, job: Job) -> tuple[Flight[Opening], bool]:
-        """Join the flight of a job or start it; tells whether it was started. Full: too many wait already."""
+    def board(self, job: Job, at_most: int) -> tuple[Flight[Opening], bool]:
+        """Join the flight of a job or start it; tells whether it was started. Full: `at_most` wait."""
         flight = self.flights.find(job.identity)
         if flight is None or self.is_outdated(flight, job):
             flight = self._launch(job)
             flight.has_leader = True
             return flight, True
-        if flight.waiters >= MAX_WAITERS:
+        if flight.waiters >= at_most:
             raise Full
         return flight, False
 

@@ -244,9 +244,9 @@ class Engine:
         """Have the page fetched, by this visit or one before it; False when it must be decided again."""
         job = self._job(visit, decision, found)
         try:
-            flight, is_leader = self._boarding.board(job)
+            flight, is_leader = self._boarding.board(job, self.settings.limits.max_waiters)
         except Full:
-            visit.delivery.error(503, Reason.BUSY)
+            visit.delivery.error(503, Reason.TOO_MANY_WAITERS)
             return True
         opening = await _opening(flight, is_leader=is_leader)
         if not is_leader and self._boarding.is_outdated(flight, job):
