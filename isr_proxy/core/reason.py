@@ -96,6 +96,7 @@ class Reason(Enum):
     BODY_TIMEOUT = "body-timeout"  # its body came too slowly
     TOO_MANY_CONNECTIONS = "too-many-connections"
     TOO_MANY_OF_CLIENT = "too-many-connections-of-client"
+    PLAIN_HTTP = "plain-http"  # on an address that speaks TLS
     TOO_MANY_WAITERS = "too-many-waiters"  # for the same fetch
     ONLY_IF_CACHED = "only-if-cached"
     TOKEN = "token"  # a PURGE without it

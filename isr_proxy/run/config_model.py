@@ -7,9 +7,9 @@ documentation that a test compares with the real one.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from isr_proxy.run import config_kinds as kinds
 
@@ -41,6 +41,70 @@ class Block(BaseModel):
         }
 
 
+class CertificateBlock(Block):
+    """A certificate of this proxy."""
+
+    certificate: kinds.Text = Field(
+        description="PEM file with the certificate and its chain, beside this file.",
+        examples=["fullchain.pem"],
+    )
+    key: kinds.Text | None = _key(
+        "PEM file with its private key, without a passphrase; null: in the same file.", example="privkey.pem"
+    )
+
+
+class ListenTlsBlock(CertificateBlock):
+    """TLS for visitors. Files are read again at every reload."""
+
+    sni: tuple[CertificateBlock, ...] = _key(
+        "Further certificates, chosen by the host that a visitor asks for.",
+        [],
+        example=[{"certificate": "other.pem", "key": "other.key"}],
+    )
+    min_version: kinds.Version = _key("The oldest TLS that visitors may speak: 1.2 or 1.3.", "1.2")
+    client_ca: kinds.Text | None = _key(
+        "PEM file of CAs; a visitor must show a certificate that one of them signed; null: nobody is asked.",
+        example="visitors-ca.pem",
+    )
+
+
+class ListenBlock(Block):
+    """An address where visitors come in."""
+
+    address: kinds.Listen = Field(
+        description="host:port, :8443, [::1]:8443 or unix:/path.", examples=["0.0.0.0:8443"]
+    )
+    mode: kinds.FileMode | None = _key(
+        "Permissions of a unix socket's file; null: as the umask says.", example="660"
+    )
+    tls: ListenTlsBlock | None = _key("TLS for visitors; null: plain HTTP.")
+
+
+Listens = Annotated[tuple[ListenBlock, ...], BeforeValidator(kinds.listen_items), kinds.ListenSchema()]
+
+
+class OriginTlsBlock(Block):
+    """TLS to an origin with https://. Files are read again at every reload."""
+
+    ca: kinds.Text | None = _key(
+        "PEM file of CAs that sign the origin's certificate; null: whom the system trusts.",
+        example="internal-ca.pem",
+    )
+    certificate: kinds.Text | None = _key(
+        "PEM file of the certificate that is shown to the origin.", example="proxy.pem"
+    )
+    key: kinds.Text | None = _key(
+        "PEM file with its private key; null: in the same file.", example="proxy.key"
+    )
+    server_name: kinds.Host | None = _key(
+        "Name asked of the origin (SNI) and wanted in its certificate; null: `host`, or the URL's.",
+        example="app.internal",
+    )
+    verify: kinds.Switch = _key(
+        "false takes any certificate: whoever stands on the way can read and change pages.", default=True
+    )
+
+
 class HealthBlock(Block):
     """Active health checks of the origin."""
 
@@ -64,6 +128,7 @@ class OriginBlock(Block):
     max_queue: kinds.Count = _key("Requests that wait for one of them; what is more gets 503 at once.", 1000)
     max_regenerations: kinds.Count = _key("Background regenerations at once.", 50)
     health: HealthBlock = _key("Active health checks.", {})
+    tls: OriginTlsBlock = _key("TLS to an origin with https://.", {})
 
 
 class StoreBlock(Block):
@@ -257,8 +322,9 @@ class LogBlock(Block):
 class Config(Block):
     """Config of isr-proxy."""
 
-    listen: kinds.Listens = _key(
-        "Where visitors come in: host:port, :8080, [::1]:8080, unix:/path, or a list.", "0.0.0.0:8080"
+    listen: Listens = _key(
+        "Where visitors come in: host:port, :8080, [::1]:8080, unix:/path, a mapping with `tls`, or a list.",
+        "0.0.0.0:8080",
     )
     workers: kinds.Workers = _key("Serving processes; this version runs one: 1 or auto.", 1)
     hosts: kinds.HostPatterns = _key(

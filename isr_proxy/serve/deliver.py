@@ -7,6 +7,7 @@ Must not know how any of them was chosen. Exactly one Outcome is recorded for ea
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from typing import Final
 
 from isr_proxy.core.decision import Refuse
 from isr_proxy.core.freshness import Times
@@ -33,6 +34,8 @@ from isr_proxy.serve.respond import (
     variant_etag,
 )
 from isr_proxy.store.base import Entry
+
+_WHOLE_BYTES: Final = 256 * 1024  # sent in one write; what is larger waits for who takes it, piece by piece
 
 
 class Delivery:
@@ -61,7 +64,7 @@ class Delivery:
             await self._parts(entry, head, spans, x_cache, reason)
             return
         resident = entry.bodies.resident(encoding)
-        if resident is not None:
+        if resident is not None and len(resident) <= _WHOLE_BYTES:
             self._whole(head, resident, x_cache, reason)
             return
         size = meta.body(encoding).size

@@ -42,6 +42,7 @@ _log = structlog.get_logger("isr_proxy.front")
 
 _READ_BYTES: Final = 64 * 1024
 _AHEAD_BYTES: Final = 64 * 1024  # of what comes before its turn; more, and reading stops
+_UNSENT_BYTES: Final = 64 * 1024
 _FOREVER: Final = float("inf")
 _DEFAULT_LIMITS: Final = LimitSettings()
 HALF_CLOSED_SECONDS: Final = 1.0  # after the visitor closed his side
@@ -138,7 +139,9 @@ class Connection(BaseProtocol):
         super().connection_made(transport)
         peer = transport.get_extra_info("peername")
         self._peer = peer[0] if isinstance(peer, tuple) else ""
-        self._scheme = "https" if transport.get_extra_info("ssl_object") is not None else "http"
+        if self.transport is not None and transport.get_extra_info("ssl_object") is not None:
+            self._scheme = "https"
+            self.transport.set_write_buffer_limits(_UNSENT_BYTES)  # as of TCP alone; of TLS it is more
         ticket = self._ticket or self._front.enter(self._peer)
         if isinstance(ticket, Reason):
             self._turn_away(ticket)
@@ -177,14 +180,17 @@ class Connection(BaseProtocol):
         asked for must not hold the origin (nginx's `proxy_ignore_client_abort off`).
         """
         self._has_eof = True
+        can_answer = (
+            self.transport is not None and self.transport.can_write_eof()
+        )  # TLS ends both ways at once
         if self._tunnel is not None:
             self._tunnel.feed_eof()
-            return True
+            return can_answer
         self.deadline = time.monotonic() + HALF_CLOSED_SECONDS
         if self.payload is not EMPTY_PAYLOAD and not self.payload.is_eof():
             self.payload.set_exception(VisitorGone("the request body broke off"))
             return False
-        return self.task is not None
+        return self.task is not None and can_answer
 
     def data_received(self, data: bytes) -> None:
         if self._is_lingering:
@@ -377,12 +383,13 @@ class Connection(BaseProtocol):
         if self.transport is None or self.transport.is_closing():
             return
         has_more = self._ahead or self._is_broken or not self.payload.is_eof()
-        if self._has_eof or not has_more or not self.transport.can_write_eof():
+        if self._has_eof or not has_more:
             self.close_tunnel()
             return
         self._is_lingering = True
         self.deadline = time.monotonic() + LINGERING_SECONDS
-        self.transport.write_eof()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
         self._take_ahead()
 
     def _refuse(self, error: HttpProcessingError) -> None:
