@@ -394,10 +394,11 @@ class Connection(BaseProtocol):
 
     def _refuse(self, error: HttpProcessingError) -> None:
         """Answer what is not HTTP and close: nothing after it can be trusted to be a request."""
-        if self.task is not None:
-            self.payload.set_exception(VisitorGone("the request body is broken"))
-            return
         reason = limit_broken(error, self.limits)
+        if self.task is not None:
+            broken = VisitorGone("the request body is broken")
+            self.payload.set_exception(broken if reason is None else BodyRefused(reason.value, "trailers"))
+            return
         self._refuse_head(reason or Reason.BAD_REQUEST)
 
     def _refuse_head(self, reason: Reason) -> None:

@@ -125,6 +125,18 @@ async def test_chunk_extensions_without_end(start: Start, origin: ScriptedOrigin
         assert (await visitor.reply()).status in (400, 408)
 
 
+@requires("Attack: slow body", "trailers without end get 431")
+async def test_trailers_without_end(start: Start, origin: ScriptedOrigin) -> None:
+    origin.on("/form", page("taken"))
+    async with start(PASS, more=SLOW) as proxy:
+        raw = b"POST /form HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n"
+        visitor, _ = await arriving(proxy, raw)
+        await origin.received(1)
+        visitor.writer.write(b"X: y\r\n" * 100_000)
+        reply = await visitor.reply()
+        assert (reply.status, reply.headers["x-cache-reason"]) == (431, "too-many-header-fields")
+
+
 @requires("Attack: slow body", "a visitor is not blamed for an origin that takes his body slowly")
 async def test_an_origin_that_takes_slowly(start: Start, origin: ScriptedOrigin) -> None:
     release = asyncio.Event()
