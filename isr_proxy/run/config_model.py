@@ -303,7 +303,9 @@ class LimitBlock(Block):
     idle_timeout: kinds.Deadline = _key("Time that a connection is kept between requests.", "75s")
     handshake_timeout: kinds.Deadline = _key("Longest time of a TLS handshake.", "10s")
     max_requests: kinds.Count | None = _key("Requests of one connection; null: any number.", example=1000)
-    max_connections: kinds.Count = _key("Connections of visitors to one worker; more get 503.", 10_000)
+    max_connections: kinds.Count = _key(
+        "Connections of visitors to one worker; beyond it idle ones close, then 503.", 10_000
+    )
     max_connections_per_client: kinds.Count | None = _key(
         "Connections from one address (IPv6: one /64) that is no trusted proxy's; more get 503; null: any.",
         example=100,

@@ -34,6 +34,7 @@ class Crowd(Generic[M]):
     def __init__(self) -> None:
         self.connections: set[M] = set()
         self.turned_away: set[M] = set()  # not let in, and still taking their answer
+        self.idle: dict[M, None] = {}  # between two requests, the longest first
         self.is_draining = False
         self._all_closed = asyncio.Event()
         self._sweeper: asyncio.TimerHandle | None = None
@@ -68,6 +69,7 @@ class Crowd(Generic[M]):
     def forget(self, connection: M) -> None:
         """Note that a connection is closed."""
         self.turned_away.discard(connection)
+        self.idle.pop(connection, None)
         self.connections.discard(connection)
         if not self.connections:
             self._all_closed.set()

@@ -88,8 +88,12 @@ class Front(Crowd["Connection"]):
         return Connection(self, asyncio.get_running_loop(), ticket)
 
     def enter(self, peer: str) -> Ticket | Reason:
-        """Let one more connection in, or say why not."""
-        return self.door.enter(peer, self.limits, self.trusted)
+        """Let one more connection in, or say why not; where all are taken, the longest idle one gives way."""
+        ticket = self.door.enter(peer, self.limits, self.trusted)
+        if ticket is Reason.TOO_MANY_CONNECTIONS and self.idle:
+            next(iter(self.idle)).give_way()
+            ticket = self.door.enter(peer, self.limits, self.trusted)
+        return ticket
 
     def tell(self, refusal: Refusal, scheme: str, peer: str) -> None:
         """Tell of an answer that was given without asking anybody (law 10)."""
@@ -216,6 +220,7 @@ class Connection(BaseProtocol):
     def _await_head(self, data: bytes) -> None:
         """Note that a part of a head came: it has one deadline, which no further part puts off."""
         self._is_idle = False
+        self._front.idle.pop(self, None)
         self.deadline = min(self.deadline, time.monotonic() + self.limits.head_timeout)
         self._head_bytes += len(data)
         if self._head_bytes > self.limits.max_head:
@@ -290,6 +295,14 @@ class Connection(BaseProtocol):
         else:
             self.deadline = min(self.deadline, time.monotonic() + HALF_CLOSED_SECONDS)
 
+    def give_way(self) -> None:
+        """Close, being idle, so that somebody else can come in at once (RFC 9112 §9.5)."""
+        self._front.idle.pop(self, None)
+        if self._ticket is not None:
+            self._ticket.leave()
+        if self.transport is not None:
+            self.transport.close()
+
     def abort(self) -> None:
         if self.transport is not None:
             self.transport.abort()
@@ -299,6 +312,7 @@ class Connection(BaseProtocol):
     def _begin(self, message: RawRequestMessage, payload: StreamReader) -> None:
         self.payload = payload
         self._is_idle = False
+        self._front.idle.pop(self, None)
         self._requests_taken += 1
         self.deadline = _FOREVER if payload.is_eof() else self._pace.body_deadline(0)
         if self._has_eof:
@@ -372,6 +386,7 @@ class Connection(BaseProtocol):
         self._is_taking()
         self.deadline = time.monotonic() + self.limits.idle_timeout
         self._head_bytes = 0
+        self._front.idle[self] = None
         self._requests.message_consumed()
         self.data_received(self._take_ahead())
         if self._has_eof and self.task is None and self.transport is not None:

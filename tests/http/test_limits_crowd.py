@@ -58,6 +58,22 @@ async def test_turned_away_with_a_request_on_the_wire(start: Start) -> None:
         await eventually(lambda: not proxy.worker.front.turned_away)
 
 
+@requires("RFC 9112 §9.5", "where all connections are taken, the longest idle one gives way")
+async def test_who_is_idle_gives_way(start: Start, origin: ScriptedOrigin) -> None:
+    origin.on("/slow", [Hang()])
+    async with start(ROUTE, more="limits: {max_connections: 3}\n") as proxy:
+        idle, second, busy = [await proxy.visitor() for _ in range(3)]
+        for visitor in (idle, second):
+            assert (await visitor.get("/p")).status == 404
+        busy.send("/slow")
+        await origin.received(2)
+        await eventually(lambda: len(proxy.worker.front.idle) == 2)
+        assert (await proxy.get("/p")).status == 404
+        assert await idle.reader.read() == b""
+        assert (await second.get("/p")).status == 404
+        assert proxy.worker.front.door.count <= 3
+
+
 @requires("Attack: connections of one client", "one address holds no more than its share")
 async def test_too_many_connections_of_one_client(start: Start) -> None:
     async with start(ROUTE, more="limits: {max_connections_per_client: 2}\n") as proxy:
