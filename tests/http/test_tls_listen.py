@@ -24,7 +24,7 @@ from tests.harness import FakeClock, Proxy, Visitor, config, eventually
 from tests.http.requirements import requires
 from tests.http.test_limits_head import is_counted
 from tests.pem import Authority, Pair
-from tests.scripted_origin import Close, Exchange, ScriptedOrigin, Send, head, page
+from tests.scripted_origin import Close, Exchange, ScriptedOrigin, Send, Wait, head, page
 
 ROUTE = "- {match: /pass/**, revalidate: 0}\n- {match: '/**', revalidate: 10s}"
 SITE = "site.example"
@@ -47,6 +47,7 @@ class Secure:
     proxy: Proxy
     origin: ScriptedOrigin
     file: Path
+    is_stopped: bool = False
 
     @property
     def port(self) -> int:
@@ -69,6 +70,12 @@ class Secure:
         visitor = Visitor(reader, writer)
         self.proxy.visitors.append(visitor)
         return visitor
+
+    async def stop(self) -> None:
+        """Drain, once."""
+        if not self.is_stopped:
+            self.is_stopped = True
+            await self.proxy.worker.stop(drain=3.0)
 
     @property
     def count(self) -> int:
@@ -93,11 +100,11 @@ async def secure(folder: Path, tls: str, more: str = "") -> AsyncIterator[Secure
         worker = await Worker.start(load(), now=FakeClock(), load=load)
         proxy = Proxy(worker, FakeClock())
         try:
-            yield Secure(proxy, origin, file)
+            yield (at := Secure(proxy, origin, file))
         finally:
             for visitor in proxy.visitors:
                 visitor.writer.close()
-            await worker.stop(drain=1.0)
+            await at.stop()
 
 
 def name_shown(visitor: Visitor) -> str:
@@ -239,15 +246,55 @@ async def test_plain_http(tmp_path: Path, ca: Authority, site: Pair) -> None:
 
 
 @requires("Attack: slow handshake", "who does not shake hands is counted, and gone after handshake_timeout")
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
 @pytest.mark.parametrize("sent", [b"", b"\x16\x03\x01\x02\x00\x01"], ids=["silent", "begun"])
-async def test_half_a_handshake(tmp_path: Path, ca: Authority, site: Pair, sent: bytes) -> None:
-    async with secure(tmp_path, site.yaml(), "limits: {handshake_timeout: 300ms}\n") as at:
-        visitor = await at.plain()
-        visitor.writer.write(sent)
-        await eventually(lambda: at.count == 1)
-        assert await visitor.reader.read() == b""
-        await eventually(lambda: at.count == 0)
-        assert (await (await at.visitor(ca.trusting())).get("/p")).status == 404
+def test_half_a_handshake(run: object, tmp_path: Path, ca: Authority, site: Pair, sent: bytes) -> None:
+    async def ask() -> None:
+        async with secure(tmp_path, site.yaml(), "limits: {handshake_timeout: 300ms}\n") as at:
+            visitor = await at.plain()
+            visitor.writer.write(sent)
+            await eventually(lambda: at.count == 1)
+            assert await visitor.reader.read() == b""
+            await eventually(lambda: at.count == 0)
+            assert (await (await at.visitor(ca.trusting())).get("/p")).status == 404
+
+    assert callable(run)
+    run(ask())
+
+
+@requires("Attack: slow handshake", "who hangs up in the middle of his handshake is not counted any more")
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+@pytest.mark.parametrize("sent", [b"", b"\x16\x03\x01\x02\x00\x01"], ids=["silent", "begun"])
+def test_a_handshake_that_breaks_off(
+    run: object, tmp_path: Path, ca: Authority, site: Pair, sent: bytes
+) -> None:
+    async def ask() -> None:
+        async with secure(tmp_path, site.yaml()) as at:
+            visitor = await at.plain()
+            visitor.writer.write(sent)
+            await eventually(lambda: at.count == 1)
+            visitor.reset()
+            await eventually(lambda: at.count == 0)
+
+    assert callable(run)
+    run(ask())
+
+
+@requires("RFC 8446 §6.1", "a drain ends handshakes under way and lets answers end")
+async def test_a_drain(tmp_path: Path, ca: Authority, site: Pair) -> None:
+    release = asyncio.Event()
+    async with secure(tmp_path, site.yaml()) as at:
+        at.origin.on("/p", [Wait(release), *page("hello")])
+        shaking, visitor = await at.plain(), await at.visitor(ca.trusting())
+        visitor.send("/p")
+        await at.origin.received(1)
+        stopping = asyncio.ensure_future(at.stop())
+        await asyncio.sleep(0)
+        release.set()
+        reply = await visitor.reply()
+        assert (reply.text, reply.headers["connection"]) == ("hello", "close")
+        await stopping
+        assert await shaking.reader.read() == b""
 
 
 @requires("Attack: slow handshake", "handshakes count against max_connections; who is too many is closed")
