@@ -178,12 +178,14 @@ def config(
     timeout: str = "5s",
     regenerate_timeout: str = "20s",
     max_entry: str = "64MiB",
+    origin_more: str = "",
     more: str = "",
 ) -> str:
     """Write the YAML of a test's proxy; `routes` is the list, `more` further top-level keys."""
     return (
         "listen: 127.0.0.1:0\nadmin: {listen: 127.0.0.1:0}\nlog: {access: false, level: error}\n"
-        f"origin: {{url: '{origin}', timeout: {timeout}, regenerate_timeout: {regenerate_timeout}}}\n"
+        f"origin: {{url: '{origin}', timeout: {timeout}, regenerate_timeout: {regenerate_timeout},"
+        f" {origin_more}}}\n"
         f"store: {{path: '{store}', fsync: false, max_entry: {max_entry}}}\n{more}"
         f"routes:\n{indent(routes, '  ')}\n"
     )

@@ -90,6 +90,32 @@ async def test_what_the_parser_refuses(raw: bytes, error: type[Exception]) -> No
         parser.feed_data(raw)
 
 
+@pytest.mark.parametrize(
+    ("raw", "limit"),
+    [
+        (b"GET /" + b"x" * 200 + b" HTTP/1.1\r\n\r\n", 100),
+        (b"GET / HTTP/1.1\r\nHost: a\r\na: " + b"x" * 200, 101),
+        (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"x" * 200, 101),
+    ],
+)
+async def test_a_line_that_is_too_long_names_the_limit_it_passed(raw: bytes, limit: int) -> None:
+    loop = asyncio.get_running_loop()
+    parser: Any = http_parser.HttpRequestParser
+    parser = parser(BaseProtocol(loop), loop, 2**16, max_line_size=100, max_field_size=101, max_headers=3)
+    with pytest.raises(LineTooLong) as caught:
+        parser.feed_data(raw)
+    assert caught.value.args[1] == limit
+
+
+async def test_a_body_counts_its_bytes_and_keeps_its_error() -> None:
+    asked = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3;a=b\r\nabc\r\n"
+    ((_, payload),) = (await _parser()).feed_data(asked)[0]
+    assert (payload.total_bytes, payload.is_eof(), payload.exception()) == (3, False, None)
+    payload.set_exception(ValueError("no more"))
+    with pytest.raises(ValueError, match="no more"):
+        [await payload.readany() for _ in range(2)]
+
+
 async def test_flow_control_of_the_base_protocol() -> None:
     protocol = BaseProtocol(asyncio.get_running_loop())
     for name in (

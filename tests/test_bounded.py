@@ -9,7 +9,7 @@ import pytest
 
 from bench.many_urls import MIB, run
 from isr_proxy.core.key import PLAIN, Key
-from isr_proxy.serve import boarding, hit_for_pass
+from isr_proxy.serve import hit_for_pass
 from isr_proxy.serve.hit_for_pass import PASS_SECONDS, Remembered
 from tests.engine.conftest import Start, clock, origin, start
 from tests.harness import Proxy, config, eventually, running
@@ -49,12 +49,11 @@ async def test_law_8_the_origin_sees_no_more_connections_than_allowed(
 
 
 async def test_law_8_more_waiters_than_allowed_are_told_to_come_back(
-    start: Start, origin: ScriptedOrigin, monkeypatch: pytest.MonkeyPatch
+    start: Start, origin: ScriptedOrigin
 ) -> None:
-    monkeypatch.setattr(boarding, "MAX_WAITERS", 3)
     release = asyncio.Event()
     origin.on("/p", [Wait(release), *page("one")])
-    async with start(ROUTE) as proxy:
+    async with start(ROUTE, more="limits: {max_waiters: 3}\n") as proxy:
         visitors = [await proxy.visitor() for _ in range(3)]
         for visitor in visitors:
             visitor.send("/p")

@@ -24,6 +24,7 @@ from isr_proxy.core.settings import LogSettings
 from isr_proxy.run import config
 from isr_proxy.serve.admin import CALLS
 from isr_proxy.serve.observe import Observation
+from tests.pem import Authority
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 PAGES: Final = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -72,9 +73,20 @@ def anchors(page: Path) -> frozenset[str]:
     return frozenset(re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles)
 
 
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as certbot and the example's hook leave it."""
+    folder = tmp_path_factory.mktemp("tls")
+    pair = Authority.make(folder).sign("www.example.org")
+    pair.certificate.rename(folder / "fullchain.pem")
+    pair.key.rename(folder / "privkey.pem")
+    return folder
+
+
 @pytest.mark.parametrize("block", [*blocks("yaml")], ids=ids)
-def test_every_config_is_valid(block: tuple[str, str]) -> None:
+def test_every_config_is_valid(block: tuple[str, str], certificates: Path) -> None:
     place, text = block
+    text = text.replace("/etc/isr-proxy/tls", str(certificates))
     assert config.parse(text, file=place, environ=ENVIRON).routes
 
 
@@ -182,3 +194,21 @@ def test_the_webhook_example_sends_what_the_proxy_takes(tmp_path: Path) -> None:
         ["sh", script, "post:hello", "blog"], env=environ, capture_output=True, text=True, check=True
     )
     assert json.loads(done.stdout) == {"tags": ["post:hello", "blog"]}
+
+
+def test_the_hook_example_puts_a_renewed_pair_in_place(certificates: Path, tmp_path: Path) -> None:
+    script, target = ROOT / "examples" / "tls" / "certbot-deploy-hook.sh", tmp_path / "tls"
+    environ = {
+        "PATH": "/usr/bin:/bin",
+        "RENEWED_LINEAGE": str(certificates),
+        "TARGET": str(target),
+        "GROUP": str(tmp_path.stat().st_gid),
+        "RELOAD": "echo reloaded",
+    }
+    done = subprocess.run(["sh", script], env=environ, capture_output=True, text=True, check=True)
+    assert done.stdout == "reloaded\n"
+    names = ["fullchain.pem", "privkey.pem"]
+    assert sorted(file.name for file in target.iterdir()) == names
+    for name in names:
+        assert (target / name).read_bytes() == (certificates / name).read_bytes()
+        assert (target / name).stat().st_mode & 0o777 == 0o640

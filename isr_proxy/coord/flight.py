@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
-
-MAX_WAITERS: Final = 10_000  # a flight (law 8)
 
 
 class Flight(Generic[T]):

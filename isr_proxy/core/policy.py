@@ -30,6 +30,7 @@ from isr_proxy.core.directives import CacheControl, parse_cache_control
 from isr_proxy.core.freshness import Phase, Times, lifetime, times
 from isr_proxy.core.http import Request, parse_cookies
 from isr_proxy.core.key import PLAIN, derive, matches_any, variant_of
+from isr_proxy.core.limits import STATUSES, body_refusal
 from isr_proxy.core.reason import Reason
 from isr_proxy.core.routes import Match, RouteTable, hides_delimiter, host_matches, target_problem
 from isr_proxy.core.settings import ClientDirectives, FallbackKind, RevalidateMode, Route, Settings
@@ -41,6 +42,8 @@ def on_arrival(request: Request, settings: Settings, routes: RouteTable) -> Plan
     """Decide from the request alone: refuse it, pass it, or look it up, and under which key."""
     if settings.hosts and not any(host_matches(host, request.host) for host in settings.hosts):
         return Refuse(421, Reason.UNKNOWN_HOST)
+    if (reason := body_refusal(request, settings.limits)) is not None:
+        return Refuse(STATUSES[reason], reason)
     if request.method == "OPTIONS" and request.target == "*":
         return Pass(Reason.METHOD)
     if target_problem(request.path, request.query) is not None:

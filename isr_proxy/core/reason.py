@@ -81,6 +81,7 @@ class Reason(Enum):
     GUARD_FORBIDS = "guard-forbids"
     GUARD_TYPE = "guard-content-type"
     BUSY = "origin-busy"  # max_connections are in use and none came free in time
+    QUEUE_FULL = "origin-queue-full"  # as many wait for one of them as may
     VISITOR_GONE = "visitor-gone"  # he hung up before he was answered
     SUPERSEDED = "superseded"  # purged while it was fetched
     INTERNAL = "internal-error"
@@ -89,7 +90,17 @@ class Reason(Enum):
     BAD_REQUEST = "bad-request"
     BAD_TARGET = "bad-target"
     UNKNOWN_HOST = "unknown-host"
+    LINE_TOO_LONG = "request-line-too-long"
+    FIELD_TOO_LARGE = "header-field-too-large"
+    TOO_MANY_FIELDS = "too-many-header-fields"
     HEAD_TOO_LARGE = "head-too-large"
+    BODY_TOO_LARGE = "body-too-large"
+    HEAD_TIMEOUT = "head-timeout"  # its head did not end in time
+    BODY_TIMEOUT = "body-timeout"  # its body came too slowly
+    TOO_MANY_CONNECTIONS = "too-many-connections"
+    TOO_MANY_OF_CLIENT = "too-many-connections-of-client"
+    PLAIN_HTTP = "plain-http"  # on an address that speaks TLS
+    TOO_MANY_WAITERS = "too-many-waiters"  # for the same fetch
     ONLY_IF_CACHED = "only-if-cached"
     TOKEN = "token"  # a PURGE without it
     DRAINING = "draining"

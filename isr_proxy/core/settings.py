@@ -20,12 +20,37 @@ GIB: Final = 1024 * MIB
 Network = IPv4Network | IPv6Network
 
 
+class TlsVersion(Enum):
+    """The oldest TLS that visitors may speak."""
+
+    TLS_1_2 = "1.2"
+    TLS_1_3 = "1.3"
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateFiles:
+    """A certificate with its chain; `key` is None where the same file holds it."""
+
+    certificate: str
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ListenTls:
+    """TLS for visitors. The first certificate is for names that none of them has."""
+
+    certificates: tuple[CertificateFiles, ...]
+    min_version: TlsVersion = TlsVersion.TLS_1_2
+    client_ca: str | None = None  # whose certificates visitors must show; None: nobody is asked
+
+
 @dataclass(frozen=True, slots=True)
 class TcpAddress:
     """A host and port to listen on; port 0 lets the kernel choose (tests)."""
 
     host: str
     port: int
+    tls: ListenTls | None = None
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -34,9 +59,11 @@ class TcpAddress:
 
 @dataclass(frozen=True, slots=True)
 class UnixAddress:
-    """A unix socket to listen on."""
+    """A unix socket to listen on. `mode` is its file's permissions, None: as the umask says."""
 
     path: str
+    mode: int | None = None
+    tls: ListenTls | None = None
 
     def __str__(self) -> str:
         return f"unix:{self.path}"
@@ -232,6 +259,17 @@ class HealthSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class OriginTls:
+    """TLS to the origin. Files are absolute."""
+
+    ca: str | None = None  # who signs origins' certificates; None: whom the system trusts
+    certificate: str | None = None  # shown to the origin
+    key: str | None = None  # None: in the certificate's file
+    server_name: str | None = None  # for SNI and the certificate; None: `host`, or the URL's name
+    verify: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class OriginSettings:
     urls: tuple[str, ...] = ("http://localhost:3000",)
     host: str | None = None
@@ -239,8 +277,10 @@ class OriginSettings:
     timeout: float = 10.0
     regenerate_timeout: float = 30.0
     max_connections: int = 100
+    max_queue: int = 1000  # requests that wait for one of them
     max_regenerations: int = 50
     health: HealthSettings = HealthSettings()
+    tls: OriginTls = OriginTls()
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +298,30 @@ class AdminSettings:
     listen: Address = TcpAddress("127.0.0.1", 8081)
     token: str | None = field(default=None, repr=False)
     purge_method: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LimitSettings:
+    """What a visitor may send, and how long he may take (law 8). None: no limit.
+
+    Sizes are at or below common origins' limits, so that no error of theirs can be provoked.
+    """
+
+    max_request_line: int = 8 * KIB
+    max_header_field: int = 8 * KIB  # name and value
+    max_headers: int = 128
+    max_head: int = 32 * KIB  # request line and fields together
+    max_body: int | None = GIB
+    head_timeout: float = 30.0  # from a connection's start, or a head's first byte, to its end
+    body_timeout: float = 30.0  # in which `min_rate` must be kept
+    send_timeout: float = 60.0  # likewise, for taking an answer
+    min_rate: int = 500  # bytes a second
+    idle_timeout: float = 75.0  # between requests
+    handshake_timeout: float = 10.0  # of TLS
+    max_requests: int | None = None  # a connection
+    max_connections: int = 10_000  # a worker
+    max_connections_per_client: int | None = None
+    max_waiters: int = 10_000  # for one fetch
 
 
 class LogFormat(Enum):
@@ -284,5 +348,6 @@ class Settings:
     origin: OriginSettings = OriginSettings()
     store: StoreSettings = StoreSettings()
     admin: AdminSettings = AdminSettings()
+    limits: LimitSettings = LimitSettings()
     routes: tuple[Route, ...] = ()
     log: LogSettings = LogSettings()

@@ -14,6 +14,7 @@ import asyncio
 import ssl
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -34,6 +35,7 @@ __all__ = ["Answer", "Client", "Deadlines", "OriginHealth", "Outgoing", "Tunnel"
 NOT_CONNECTED: Final = frozenset(
     reason.value for reason in (Reason.REFUSED, Reason.UNRESOLVED, Reason.TLS_FAILED, Reason.CONNECT_TIMEOUT)
 )
+_NO_ROOM: Final = frozenset((Reason.BUSY.value, Reason.QUEUE_FULL.value))
 
 
 def _ignore(_: Reason) -> None:
@@ -49,14 +51,19 @@ class Client:
         *,
         on_error: Callable[[Reason], None] = _ignore,
         clock: Callable[[], float] = time.monotonic,
-        tls: Callable[[], ssl.SSLContext] = default_tls,
+        tls: Callable[[], ssl.SSLContext] | None = None,
     ) -> None:
-        """`on_error` is told of every failure that a caller sees; `clock` is monotonic seconds."""
+        """`on_error` is told of every failure that a caller sees; `clock` is monotonic seconds.
+
+        `tls` makes the context, in place of the settings. OSError when a file of theirs cannot be used.
+        """
         self._settings = settings
         self._on_error = on_error
         self.deadlines = Deadlines(settings.connect_timeout, settings.timeout, settings.timeout)
+        name = settings.tls.server_name or settings.host
+        make_tls = tls or partial(default_tls, settings.tls)
         pools = (
-            (url, Pool(parse_endpoint(url, settings.host, tls), settings.max_connections))
+            (url, Pool(parse_endpoint(url, name, make_tls), settings.max_connections, settings.max_queue))
             for url in settings.urls
         )
         self._turns = Turns(pools, clock)
@@ -172,7 +179,7 @@ class Client:
         except TimeoutError:
             return Event.FAILED
         except OriginError as error:
-            return None if error.word == Reason.BUSY.value else Event.FAILED
+            return None if error.word in _NO_ROOM else Event.FAILED
 
     async def aclose(self) -> None:
         """Close every connection, also those in use, and end the health checks."""

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import aiohappyeyeballs
 
 from isr_proxy.core.reason import Reason
+from isr_proxy.core.settings import OriginTls
 from isr_proxy.errors import OriginTimeout, OriginUnreachable
 
 ATTEMPT_DELAY: Final = 0.25  # RFC 8305 §8: before the next address is tried beside the first
@@ -42,10 +43,22 @@ class UnixEndpoint:
 Endpoint = TcpEndpoint | UnixEndpoint
 
 
-def default_tls() -> ssl.SSLContext:
-    """Return a context that verifies, and offers HTTP/1.1 only."""
-    context = ssl.create_default_context()
+_DEFAULT_TLS: Final = OriginTls()
+_NO_PASSWORD: Final = ""  # an encrypted key fails, instead of asking at the terminal
+
+
+def default_tls(tls: OriginTls = _DEFAULT_TLS) -> ssl.SSLContext:
+    """Return a context that offers HTTP/1.1 only, and verifies unless it is told not to.
+
+    OSError when a file cannot be used.
+    """
+    context = ssl.create_default_context(cafile=tls.ca)
     context.set_alpn_protocols(["http/1.1"])
+    if tls.certificate is not None:
+        context.load_cert_chain(tls.certificate, tls.key, password=_NO_PASSWORD)
+    if not tls.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
     return context
 
 

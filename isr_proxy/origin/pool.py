@@ -17,17 +17,18 @@ from isr_proxy.errors import OriginTimeout, OriginUnreachable
 from isr_proxy.origin.connection import Connection
 from isr_proxy.origin.endpoint import Endpoint, dial
 
-WAITERS_PER_CONNECTION: Final = 10  # more than this in the queue are refused at once
+QUEUE_DEFAULT: Final = 1000
 
 Waiter = asyncio.Future[Connection | None]
 
 
 class Pool:
-    """Keeper of all connections to one endpoint; at most `limit` of them."""
+    """Keeper of all connections to one endpoint; at most `limit` of them, and `queue` who wait for one."""
 
-    def __init__(self, endpoint: Endpoint, limit: int) -> None:
+    def __init__(self, endpoint: Endpoint, limit: int, queue: int = QUEUE_DEFAULT) -> None:
         self._endpoint = endpoint
         self._limit = limit
+        self._queue_limit = queue
         self._slots_taken = 0
         self._idle: list[Connection] = []  # the last used is used first: the rest may age out
         self._connections: set[Connection] = set()
@@ -51,7 +52,7 @@ class Pool:
     async def acquire(self, timeout: float) -> Connection:
         """Return an idle connection or a new one; `timeout` seconds for the wait, and again to connect.
 
-        OriginTimeout (BUSY, CONNECT_TIMEOUT) or OriginUnreachable.
+        OriginTimeout (BUSY, QUEUE_FULL, CONNECT_TIMEOUT) or OriginUnreachable.
         """
         return self.take_idle() or await self.acquire_new(timeout)
 
@@ -86,8 +87,8 @@ class Pool:
 
     async def _queue(self, timeout: float) -> Connection | None:
         """Wait in line for a connection, or for a slot (None)."""
-        if len(self._waiters) >= self._limit * WAITERS_PER_CONNECTION:
-            raise OriginTimeout(Reason.BUSY.value, f"{len(self._waiters)} requests wait already")
+        if len(self._waiters) >= self._queue_limit:
+            raise OriginTimeout(Reason.QUEUE_FULL.value, f"{len(self._waiters)} requests wait already")
         try:
             async with asyncio.timeout(timeout):
                 return await self._wait()

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from pydantic.json_schema import GenerateJsonSchema
 
-from isr_proxy.core.settings import Address, Settings
+from isr_proxy.core.settings import Address, Settings, UnixAddress
 from isr_proxy.errors import ConfigError, Problem
 from isr_proxy.run.config_build import build
 from isr_proxy.run.config_checks import check
@@ -161,4 +161,12 @@ def _fixed(settings: Settings) -> dict[str, str]:
 
 
 def _addresses(addresses: tuple[Address, ...]) -> str:
-    return ", ".join(str(address) for address in addresses)
+    return ", ".join(_address(address) for address in addresses)
+
+
+def _address(address: Address) -> str:
+    """Write what of an address is fixed: certificates are not, TLS itself is."""
+    mode = (
+        f" (mode {address.mode:o})" if isinstance(address, UnixAddress) and address.mode is not None else ""
+    )
+    return f"{address}{mode}{'' if address.tls is None else ' (TLS)'}"

@@ -11,21 +11,38 @@ from typing import Any, Final
 
 from isr_proxy.core.settings import (
     DEFAULT_STATUS_TTL,
+    Address,
     AdminSettings,
     BypassRules,
+    CertificateFiles,
     Guard,
     HealthSettings,
     KeyRules,
+    LimitSettings,
+    ListenTls,
     LogSettings,
     OriginSettings,
+    OriginTls,
     PathSource,
     PathSourceKind,
     Route,
     Settings,
     StoreSettings,
+    TcpAddress,
+    UnixAddress,
 )
-from isr_proxy.run.config_model import Block, Config, OriginBlock, RouteBlock, RouteKeys
+from isr_proxy.run.config_model import (
+    Block,
+    CertificateBlock,
+    Config,
+    ListenBlock,
+    ListenTlsBlock,
+    OriginBlock,
+    RouteBlock,
+    RouteKeys,
+)
 
+_FILES: Final = frozenset({"ca", "certificate", "key", "client_ca"})
 EVERYTHING: Final = RouteBlock(match="/**")  # the one route of a config that has none
 
 
@@ -34,13 +51,16 @@ def build(config: Config, folder: str) -> Settings:
     top: dict[str, Any] = {
         name: value
         for name, value in config.given().items()
-        if name in ("listen", "workers", "hosts", "trusted_proxies")
+        if name in ("workers", "hosts", "trusted_proxies")
     }
+    if (listens := config.given().get("listen")) is not None:
+        top["listen"] = tuple(_address(listen, folder) for listen in listens)
     return Settings(
         **top,
-        origin=_origin(config.given().get("origin")),
+        origin=_origin(config.given().get("origin"), folder),
         store=StoreSettings(**_given(config, "store")),
         admin=AdminSettings(**_given(config, "admin")),
+        limits=LimitSettings(**_given(config, "limits")),
         routes=tuple(build_route(config, route, folder) for route in routes_of(config)),
         log=LogSettings(**_given(config, "log")),
     )
@@ -62,7 +82,43 @@ def _given(block: Block, name: str) -> dict[str, Any]:
     return inner.given() if isinstance(inner, Block) else {}
 
 
-def _origin(block: OriginBlock | None) -> OriginSettings:
+def _address(block: ListenBlock, folder: str) -> Address:
+    """Return an address with its TLS; a `mode` means nothing to a TCP address (`config_checks` says so)."""
+    tls = None if block.tls is None else _listen_tls(block.tls, folder)
+    match block.address:
+        case TcpAddress():
+            return replace(block.address, tls=tls)
+        case UnixAddress():
+            return replace(block.address, tls=tls, mode=block.mode)
+
+
+def _listen_tls(block: ListenTlsBlock, folder: str) -> ListenTls:
+    given = block.given()
+    others = given.pop("sni", ())
+    files = tuple(_certificate(one, folder) for one in (block, *others))
+    del given["certificate"]
+    given.pop("key", None)
+    return ListenTls(files, **_beside(given, folder))
+
+
+def _certificate(block: CertificateBlock, folder: str) -> CertificateFiles:
+    key = None if block.key is None else _file(block.key, folder)
+    return CertificateFiles(_file(block.certificate, folder), key)
+
+
+def _beside(given: dict[str, Any], folder: str) -> dict[str, Any]:
+    """Make the names of files absolute: they lie beside the config."""
+    return {
+        name: _file(value, folder) if name in _FILES and value is not None else value
+        for name, value in given.items()
+    }
+
+
+def _file(name: str, folder: str) -> str:
+    return os.path.abspath(os.path.join(folder, name))
+
+
+def _origin(block: OriginBlock | None, folder: str) -> OriginSettings:
     if block is None:
         return OriginSettings()
     given = block.given()
@@ -70,6 +126,8 @@ def _origin(block: OriginBlock | None) -> OriginSettings:
         given["urls"] = given.pop("url")
     if "health" in given:
         given["health"] = HealthSettings(**_given(block, "health"))
+    if "tls" in given:
+        given["tls"] = OriginTls(**_beside(_given(block, "tls"), folder))
     return OriginSettings(**given)
 
 

@@ -24,6 +24,7 @@ from isr_proxy.core.settings import (
 from isr_proxy.run.config_build import defaults_of, routes_of
 from isr_proxy.run.config_model import Config, RouteBlock
 from isr_proxy.run.config_scalars import is_loopback
+from isr_proxy.run.config_tls import check_tls, place_of_listen
 from isr_proxy.run.config_tree import Document, Path
 
 _SMALLEST_STORE: Final = 4 * MIB
@@ -42,6 +43,7 @@ _EVERYTHING: Final = _shape("/**")
 def check(config: Config, settings: Settings, document: Document) -> None:
     """Add a problem to the document for each combination that is refused."""
     _check_listen(settings, document)
+    check_tls(settings, document)
     _check_admin(settings.admin, document)
     _check_store(settings, document)
     routes = routes_of(config)
@@ -56,13 +58,16 @@ def _refuse(document: Document, path: Path, message: str) -> None:
 
 
 def _check_listen(settings: Settings, document: Document) -> None:
-    seen: list[Address] = []
+    seen: list[str] = []
     for index, address in enumerate(settings.listen):
-        path: Path = ("listen", index) if document.has(("listen", index)) else ("listen",)
-        if address in seen and not _is_any_port(address):
+        path = place_of_listen(document, index)
+        if str(address) in seen and not _is_any_port(address):
             _refuse(document, path, f"`{address}` stands here twice; allowed: each address once")
-        seen.append(address)
-    if settings.admin.listen in seen and not _is_any_port(settings.admin.listen):
+        seen.append(str(address))
+        if isinstance(address, TcpAddress) and document.has((*path, "mode")):
+            message = "means the file of a unix socket, and this is none; leave it out"
+            _refuse(document, (*path, "mode"), message)
+    if str(settings.admin.listen) in seen and not _is_any_port(settings.admin.listen):
         message = f"`{settings.admin.listen}` is a `listen` address too; allowed: one of its own"
         _refuse(document, ("admin", "listen"), message)
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final
 
-from pydantic import BeforeValidator, PlainValidator, WithJsonSchema
+from pydantic import BeforeValidator, GetJsonSchemaHandler, PlainValidator, WithJsonSchema
+from pydantic_core import CoreSchema
 
 from isr_proxy.core.settings import (
     Address,
@@ -21,6 +22,7 @@ from isr_proxy.core.settings import (
     RequestCookie,
     Revalidate,
     SetCookie,
+    TlsVersion,
     UnsafeMethods,
     Veto,
 )
@@ -61,6 +63,22 @@ def _none_is_empty(value: object) -> object:
     return [] if value is None else value
 
 
+def listen_items(value: object) -> object:
+    """Take an address for a mapping with that address, and a single one for a list of it."""
+    items = _one_or_more(value)
+    assert isinstance(items, list)
+    return [item if isinstance(item, dict) else {"address": item} for item in items]
+
+
+class ListenSchema:
+    """What `listen` may be written as: an address, a mapping, or a list of both."""
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> _Schema:
+        one = [_ADDRESS, handler(core)["items"]]
+        many = {**_array({"anyOf": [*one, _VARIABLE]}), "minItems": 1}
+        return {"anyOf": [*one, many, _VARIABLE]}
+
+
 def _one_or_more(value: object) -> object:
     """Take a single item for a list of it; an empty list is refused."""
     if value == []:
@@ -74,6 +92,7 @@ _DURATION: Final = _text(rf"^(?:{scalars.DURATION_PATTERN}|[0-9]+(\.[0-9]+)?)$")
 _SIZE: Final = _text(r"^[0-9]+(\.[0-9]+)? ?(([KMGTkmgt][Ii]?)?[Bb])?$")
 _PATH: Final = _text("^/")
 _ADDRESS: Final = _text(r"^(unix:/.+|.*:[0-9]+)$")
+_MODE: Final = _text("^0?[0-7]{3}$")
 _URL: Final = _text(r"^(https?://[^/?#@]+/?|unix:/.+)$")
 
 # --- numbers ---
@@ -131,6 +150,10 @@ def _unsafe_methods(value: object) -> UnsafeMethods:
     return scalars.choice(value, UnsafeMethods)
 
 
+def _tls_version(value: object) -> TlsVersion:
+    return scalars.choice(value, TlsVersion)
+
+
 def _client_directives(value: object) -> ClientDirectives:
     return scalars.choice(value, ClientDirectives)
 
@@ -163,11 +186,8 @@ HostPatterns = Annotated[tuple[HostPattern, ...], BeforeValidator(_none_is_empty
 Cidr = Annotated[Network, PlainValidator(scalars.network), WithJsonSchema(_STRING)]
 Cidrs = Annotated[tuple[Cidr, ...], BeforeValidator(_none_is_empty)]
 Listen = Annotated[Address, PlainValidator(scalars.address), _is(_ADDRESS)]
-Listens = Annotated[
-    tuple[Listen, ...],
-    BeforeValidator(_one_or_more),
-    _is(_ADDRESS, {**_array({"anyOf": [_ADDRESS, _VARIABLE]}), "minItems": 1}),
-]
+FileMode = Annotated[int, PlainValidator(scalars.file_mode), _is(_MODE, {"type": "integer"})]
+Version = Annotated[TlsVersion, PlainValidator(_tls_version), _is(_words("1.2", "1.3"), {"enum": [1.2, 1.3]})]
 OriginUrl = Annotated[str, PlainValidator(scalars.origin_url)]
 OriginUrls = Annotated[
     tuple[OriginUrl, ...],

@@ -7,9 +7,9 @@ documentation that a test compares with the real one.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from isr_proxy.run import config_kinds as kinds
 
@@ -41,6 +41,70 @@ class Block(BaseModel):
         }
 
 
+class CertificateBlock(Block):
+    """A certificate of this proxy."""
+
+    certificate: kinds.Text = Field(
+        description="PEM file with the certificate and its chain, beside this file.",
+        examples=["fullchain.pem"],
+    )
+    key: kinds.Text | None = _key(
+        "PEM file with its private key, without a passphrase; null: in the same file.", example="privkey.pem"
+    )
+
+
+class ListenTlsBlock(CertificateBlock):
+    """TLS for visitors. Files are read again at every reload."""
+
+    sni: tuple[CertificateBlock, ...] = _key(
+        "Further certificates, chosen by the host that a visitor asks for.",
+        [],
+        example=[{"certificate": "other.pem", "key": "other.key"}],
+    )
+    min_version: kinds.Version = _key("The oldest TLS that visitors may speak: 1.2 or 1.3.", "1.2")
+    client_ca: kinds.Text | None = _key(
+        "PEM file of CAs; a visitor must show a certificate that one of them signed; null: nobody is asked.",
+        example="visitors-ca.pem",
+    )
+
+
+class ListenBlock(Block):
+    """An address where visitors come in."""
+
+    address: kinds.Listen = Field(
+        description="host:port, :8443, [::1]:8443 or unix:/path.", examples=["0.0.0.0:8443"]
+    )
+    mode: kinds.FileMode | None = _key(
+        "Permissions of a unix socket's file; null: as the umask says.", example="660"
+    )
+    tls: ListenTlsBlock | None = _key("TLS for visitors; null: plain HTTP.")
+
+
+Listens = Annotated[tuple[ListenBlock, ...], BeforeValidator(kinds.listen_items), kinds.ListenSchema()]
+
+
+class OriginTlsBlock(Block):
+    """TLS to an origin with https://. Files are read again at every reload."""
+
+    ca: kinds.Text | None = _key(
+        "PEM file of CAs that sign the origin's certificate; null: whom the system trusts.",
+        example="internal-ca.pem",
+    )
+    certificate: kinds.Text | None = _key(
+        "PEM file of the certificate that is shown to the origin.", example="proxy.pem"
+    )
+    key: kinds.Text | None = _key(
+        "PEM file with its private key; null: in the same file.", example="proxy.key"
+    )
+    server_name: kinds.Host | None = _key(
+        "Name asked of the origin (SNI) and wanted in its certificate; null: `host`, or the URL's.",
+        example="app.internal",
+    )
+    verify: kinds.Switch = _key(
+        "false takes any certificate: whoever stands on the way can read and change pages.", default=True
+    )
+
+
 class HealthBlock(Block):
     """Active health checks of the origin."""
 
@@ -61,8 +125,10 @@ class OriginBlock(Block):
     timeout: kinds.Deadline = _key("Longest wait for the first byte of an answer, and between chunks.", "10s")
     regenerate_timeout: kinds.Deadline = _key("Longest time of a whole regeneration; always on.", "30s")
     max_connections: kinds.Count = _key("Connections to one origin.", 100)
+    max_queue: kinds.Count = _key("Requests that wait for one of them; what is more gets 503 at once.", 1000)
     max_regenerations: kinds.Count = _key("Background regenerations at once.", 50)
     health: HealthBlock = _key("Active health checks.", {})
+    tls: OriginTlsBlock = _key("TLS to an origin with https://.", {})
 
 
 class StoreBlock(Block):
@@ -231,6 +297,37 @@ class RouteBlock(RouteKeys):
     )
 
 
+class LimitBlock(Block):
+    """What visitors may send, and how long they may take."""
+
+    max_request_line: kinds.Room = _key("Longest request line; a longer one gets 414.", "8KiB")
+    max_header_field: kinds.Room = _key(
+        "Largest header field, name and value; a larger one gets 431.", "8KiB"
+    )
+    max_headers: kinds.Count = _key("Header fields of a request; more get 431.", 128)
+    max_head: kinds.Room = _key("Request line and header fields together; larger ones get 431.", "32KiB")
+    max_body: kinds.Room | None = _key("Largest request body; a larger one gets 413; null: any.", "1GiB")
+    head_timeout: kinds.Deadline = _key("Longest time of a whole request head; then 408.", "30s")
+    body_timeout: kinds.Deadline = _key(
+        "Time in which a request body must end or keep `min_rate`; a slower one gets 408.", "30s"
+    )
+    send_timeout: kinds.Deadline = _key(
+        "Time in which an unsent answer must be taken or keep `min_rate`; then the connection is cut.", "60s"
+    )
+    min_rate: kinds.Size = _key("Bytes a second of a body, or of an answer that is taken; 0: any.", 500)
+    idle_timeout: kinds.Deadline = _key("Time that a connection is kept between requests.", "75s")
+    handshake_timeout: kinds.Deadline = _key("Longest time of a TLS handshake.", "10s")
+    max_requests: kinds.Count | None = _key("Requests of one connection; null: any number.", example=1000)
+    max_connections: kinds.Count = _key(
+        "Connections of visitors to one worker; beyond it idle ones close, then 503.", 10_000
+    )
+    max_connections_per_client: kinds.Count | None = _key(
+        "Connections from one address (IPv6: one /64) that is no trusted proxy's; more get 503; null: any.",
+        example=100,
+    )
+    max_waiters: kinds.Count = _key("Visitors who wait for one page; more get 503.", 10_000)
+
+
 class LogBlock(Block):
     """What is logged, and how."""
 
@@ -242,8 +339,9 @@ class LogBlock(Block):
 class Config(Block):
     """Config of isr-proxy."""
 
-    listen: kinds.Listens = _key(
-        "Where visitors come in: host:port, :8080, [::1]:8080, unix:/path, or a list.", "0.0.0.0:8080"
+    listen: Listens = _key(
+        "Where visitors come in: host:port, :8080, [::1]:8080, unix:/path, a mapping with `tls`, or a list.",
+        "0.0.0.0:8080",
     )
     workers: kinds.Workers = _key("Serving processes; this version runs one: 1 or auto.", 1)
     hosts: kinds.HostPatterns = _key(
@@ -255,6 +353,7 @@ class Config(Block):
     origin: OriginBlock = _key("The app behind the proxy.", {})
     store: StoreBlock = _key("Where pages lie.", {})
     admin: AdminBlock = _key("The admin API and the dashboard.", {})
+    limits: LimitBlock = _key("What visitors may send, and how long they may take.", {})
     defaults: RouteKeys = _key("Any route key; routes override.", {}, example={"revalidate": "60s"})
     routes: tuple[RouteBlock, ...] = _key(
         "First match wins. None at all: one route `/**` that obeys the origin's headers.",

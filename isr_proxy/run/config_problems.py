@@ -26,7 +26,8 @@ def validate(document: Document) -> Config:
         try:
             return Config.model_validate(document.data)
         except ValidationError as error:
-            for detail in error.errors(include_url=False):
+            # What is missing breaks all that holds it, so what is wrong in there is said first.
+            for detail in sorted(error.errors(include_url=False), key=lambda one: one["type"] == "missing"):
                 _report(document, detail)
 
 
@@ -40,10 +41,14 @@ def _report(document: Document, detail: ErrorDetails) -> None:
 
 
 def _path(document: Document, loc: tuple[str | int, ...]) -> Path:
-    """Return the longest part of a place that the file has: pydantic sees lists where a file has one item."""
-    path = loc[:-1] if loc[-1:] == (_KEY_OF_MAPPING,) else loc
-    while path and not document.has(path):
-        path = path[:-1]
+    """Return the longest part of a place that the file has: pydantic sees a list where a file has one item,
+    and a mapping where it has one address."""
+    path: Path = ()
+    for step in loc:
+        if document.has((*path, step)):
+            path = (*path, step)
+        elif not isinstance(step, int):
+            break
     return path
 
 
@@ -57,6 +62,8 @@ def _message(document: Document, path: Path, detail: ErrorDetails) -> str:
             return (
                 f"{_shown(document, path, detail['input'])} is not a mapping; allowed: {_keys_allowed(path)}"
             )
+        case "missing":
+            return f"`{detail['loc'][-1]}` is missing here; allowed: {_keys_allowed(path)}"
         case "tuple_type" | "list_type":
             return f"{_shown(document, path, detail['input'])} is not a list; allowed: [one, two] or - items"
         case _:

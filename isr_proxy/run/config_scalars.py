@@ -137,6 +137,14 @@ def status(value: object) -> int:
     return int(text)
 
 
+def file_mode(value: object) -> int:
+    """Read the permissions of a file, as chmod takes them."""
+    text = plain(value)
+    if not re.fullmatch("0?[0-7]{3}", text):
+        raise ValueError("is not a file's permissions; allowed: three octal digits, such as 660")
+    return int(text, 8)
+
+
 # --- words ---
 
 _SWITCH: Final[Mapping[str, bool]] = {

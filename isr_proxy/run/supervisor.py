@@ -16,6 +16,7 @@ import uvloop
 
 from isr_proxy.core.settings import Settings
 from isr_proxy.errors import ConfigError, IsrProxyError
+from isr_proxy.run.descriptors import raise_limit
 from isr_proxy.run.worker import Worker
 
 _log = structlog.get_logger("isr_proxy.supervisor")
@@ -26,6 +27,7 @@ Load = Callable[[], Settings]
 def run(load: Load) -> int:
     """Serve until stopped; returns the exit code. `load` reads the config, now and at every reload."""
     settings = load()
+    raise_limit(settings)
     try:
         return uvloop.run(_supervise(settings, load))
     except (IsrProxyError, OSError) as error:

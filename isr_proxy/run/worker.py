@@ -17,11 +17,13 @@ import structlog
 from aiohttp import web
 
 from isr_proxy.coord.local import LocalPurgeLog
-from isr_proxy.core.settings import Address, Settings, TcpAddress, UnixAddress
-from isr_proxy.errors import ConfigError
+from isr_proxy.core.settings import Settings, TcpAddress, UnixAddress
+from isr_proxy.errors import ConfigError, Problem
 from isr_proxy.origin.client import Client
 from isr_proxy.origin.connection import require_c_parser
 from isr_proxy.run.config import diff
+from isr_proxy.run.listeners import Listeners, contexts_of, shown
+from isr_proxy.run.sockets import SocketFile, bind_unix
 from isr_proxy.serve.admin import Reloaded, Wiring, application
 from isr_proxy.serve.engine import Engine
 from isr_proxy.serve.front import Front
@@ -36,7 +38,6 @@ from isr_proxy.store.memory import MemoryTier
 _log = structlog.get_logger("isr_proxy.worker")
 
 DRAIN_SECONDS: Final = 30.0
-_BACKLOG: Final = 4096
 _ADMIN_SECONDS: Final = 2.0  # for admin calls that still run when everything else has ended
 
 Load = Callable[[], Settings]
@@ -66,15 +67,15 @@ class Worker:
         self.engine.after_pass = Invalidation(
             lambda: self.engine.routes, self.store, self.engine.flights, self.operations.invalidate
         ).after
-        self.front = Front(self.engine.handle)
+        self.front = Front(self.engine.handle, observer=watchers)
         app = application(self._wiring())
         self._admin = web.AppRunner(app, access_log=None, shutdown_timeout=_ADMIN_SECONDS)
         self.observation.watch(self._readings)
         self._load = load
-        self._servers: list[asyncio.Server] = []
+        self._listeners = Listeners(self.front)
+        self._admin_file: SocketFile | None = None
         self._retiring: set[asyncio.Task[None]] = set()
         self._is_cut = False
-        self.urls: tuple[str, ...] = ()
         self.admin_url = ""
         self._configure_front(settings)
 
@@ -97,7 +98,7 @@ class Worker:
         try:
             purges = await LocalPurgeLog.open(Path(settings.store.path) / "purges.sqlite", now=now())
             worker = cls(settings, disk, purges, now, load or (lambda: settings))
-            await worker._listen()
+            await worker._listeners.open(settings.listen)
             await worker._listen_admin()
         except BaseException:
             if worker is not None:
@@ -109,10 +110,21 @@ class Worker:
         worker.operations.start()
         return worker
 
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """Return where visitors come in, in the config's order."""
+        return self._listeners.urls
+
     def _new_client(self, settings: Settings) -> Client:
+        if not settings.origin.tls.verify:
+            _log.warning(
+                "certificates of the origin are NOT verified: anybody on the way can read and change pages",
+                key="origin.tls.verify",
+            )
         return Client(settings.origin, on_error=self.observation.origin_failed)
 
     def _configure_front(self, settings: Settings) -> None:
+        self.front.limits = settings.limits
         self.front.trusted = settings.trusted_proxies
         self.front.default_host = urlsplit(settings.origin.urls[0]).netloc or "localhost"
 
@@ -126,7 +138,7 @@ class Worker:
         return admin.token if admin.purge_method else None
 
     def _is_ready(self) -> bool:
-        return bool(self._servers) and not self.front.is_draining
+        return self._listeners.are_open and not self.front.is_draining
 
     def _readings(self) -> Readings:
         stat = self.disk.stat()
@@ -134,41 +146,30 @@ class Worker:
             len(self.engine.flights), stat.size_bytes, stat.entries, stat.bad_entries, stat.failures
         )
 
-    async def _listen(self) -> None:
-        loop = asyncio.get_running_loop()
-        for address in self.settings.listen:
-            match address:
-                case TcpAddress(host, port):
-                    server = await loop.create_server(
-                        self.front.connection, host or None, port, backlog=_BACKLOG, reuse_address=True
-                    )
-                case UnixAddress(path):
-                    server = await loop.create_unix_server(self.front.connection, path, backlog=_BACKLOG)
-            self._servers.append(server)
-        self.urls = tuple(
-            _url(address, server) for address, server in zip(self.settings.listen, self._servers, strict=True)
-        )
-
     async def _listen_admin(self) -> None:
         await self._admin.setup()
+        listen = self.settings.admin.listen
         site: web.BaseSite
-        match self.settings.admin.listen:
+        match listen:
             case TcpAddress(host, port):
                 site = web.TCPSite(self._admin, host or None, port)
             case UnixAddress(path):
-                site = web.UnixSite(self._admin, path)
+                site = web.SockSite(self._admin, bind_unix(listen))
+                self._admin_file = SocketFile(path)
         await site.start()
-        address = self._admin.addresses[0]
-        listen = self.settings.admin.listen
-        self.admin_url = _shown(listen, address[1] if isinstance(listen, TcpAddress) else 0)
+        self.admin_url = shown(listen, self._admin.addresses[0])
 
     async def _unlisten(self) -> None:
         """Let go of the sockets of a start that failed."""
-        for server in self._servers:
-            server.close()
+        await self._listeners.aclose()
         self.front.cut()
-        await self._admin.cleanup()
+        await self._close_admin()
         await self.client.aclose()
+
+    async def _close_admin(self) -> None:
+        await self._admin.cleanup()
+        if self._admin_file is not None:
+            self._admin_file.remove()
 
     async def _reload_told(self) -> Reloaded:
         try:
@@ -182,9 +183,12 @@ class Worker:
         Returns what only a restart can change, as readable lines.
         """
         settings = await asyncio.to_thread(self._load)
+        contexts = await asyncio.to_thread(contexts_of, settings.listen)
+        client = self._next_client(settings)
         changes = diff(self.settings, settings)
         old, self.settings = self.client, settings
-        self.client = self._new_client(settings)
+        self.client = client
+        self._listeners.use(contexts)
         self.engine.reconfigure(settings, self.client)
         self.operations.reconfigured(self.client)
         self.observation.reconfigure(settings.log)
@@ -192,6 +196,13 @@ class Worker:
         self._retire(old)
         _log.info("config reloaded", changed=list(changes.keys), needs_restart=list(changes.needs_restart))
         return changes.needs_restart
+
+    def _next_client(self, settings: Settings) -> Client:
+        """Make the client of a reload; a file that changed since it was checked leaves the old one."""
+        try:
+            return self._new_client(settings)
+        except OSError as error:
+            raise ConfigError((Problem("origin.tls", 1, 1, "origin.tls", str(error)),)) from None
 
     def _retire(self, client: Client) -> None:
         """Close a client once nothing that uses it runs any more."""
@@ -210,11 +221,11 @@ class Worker:
     async def stop(self, *, drain: float = DRAIN_SECONDS) -> None:
         """Take no new connections, let what runs end within `drain` seconds, let everything go."""
         ends_at = time.monotonic() + drain
-        for server in self._servers:
-            server.close()
+        self._listeners.close()
         await self.front.drain(drain)
+        await self._listeners.aclose()
         await self.operations.aclose()
-        await self._admin.cleanup()
+        await self._close_admin()
         await self.engine.drain(0.0 if self._is_cut else max(0.0, ends_at - time.monotonic()))
         for task in self._retiring:
             task.cancel()
@@ -231,15 +242,3 @@ async def _close_after(client: Client, busy: set[asyncio.Task[None]]) -> None:
             await asyncio.wait(busy)
     finally:
         await client.aclose()
-
-
-def _url(address: Address, server: asyncio.Server) -> str:
-    return _shown(address, server.sockets[0].getsockname()[1] if isinstance(address, TcpAddress) else 0)
-
-
-def _shown(address: Address, port: int) -> str:
-    """Return the URL a person opens; `port` is the one the kernel gave."""
-    if isinstance(address, UnixAddress):
-        return str(address)
-    is_any = address.host in ("", "0.0.0.0", "::")  # noqa: S104  compared, not bound
-    return f"http://{TcpAddress('localhost' if is_any else address.host, port)}"

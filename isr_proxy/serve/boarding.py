@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 
 from isr_proxy.coord.base import PurgeLog
-from isr_proxy.coord.flight import MAX_WAITERS, Flight, Flights
+from isr_proxy.coord.flight import Flight, Flights
 from isr_proxy.core.decision import Failed
 from isr_proxy.core.key import Key
 from isr_proxy.core.purges import Subject
@@ -46,14 +46,14 @@ class Boarding:
         self._alone = 0  # fetches that nobody may join, so far
         self._behind = 0  # background regenerations under way
 
-    def board(self, job: Job) -> tuple[Flight[Opening], bool]:
-        """Join the flight of a job or start it; tells whether it was started. Full: too many wait already."""
+    def board(self, job: Job, at_most: int) -> tuple[Flight[Opening], bool]:
+        """Join the flight of a job or start it; tells whether it was started. Full: `at_most` wait."""
         flight = None if job.is_alone else self.flights.find(job.identity)
         if flight is None or self.is_outdated(flight, job):
             flight = self._launch(job)
             flight.has_leader = True
             return flight, True
-        if flight.waiters >= MAX_WAITERS:
+        if flight.waiters >= at_most:
             raise Full
         return flight, False
 

@@ -7,6 +7,7 @@ Must not know how any of them was chosen. Exactly one Outcome is recorded for ea
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from typing import Final
 
 from msgspec import structs
 
@@ -17,7 +18,7 @@ from isr_proxy.core.partial import offset_of, spans_of
 from isr_proxy.core.ranges import Span, content_range, wanted_spans
 from isr_proxy.core.reason import Reason, XCache
 from isr_proxy.core.settings import Route
-from isr_proxy.errors import OriginError, StoreError
+from isr_proxy.errors import BodyRefused, OriginError, StoreError
 from isr_proxy.origin.client import Answer
 from isr_proxy.serve.exchange import Exchange
 from isr_proxy.serve.job import Broken, Streaming
@@ -36,6 +37,8 @@ from isr_proxy.serve.respond import (
     variant_etag,
 )
 from isr_proxy.store.base import Entry
+
+_WHOLE_BYTES: Final = 256 * 1024  # sent in one write; what is larger waits for who takes it, piece by piece
 
 
 class Delivery:
@@ -64,7 +67,7 @@ class Delivery:
             await self._parts(entry, head, spans, x_cache, reason)
             return
         resident = entry.bodies.resident(encoding)
-        if resident is not None:
+        if resident is not None and len(resident) <= _WHOLE_BYTES:
             self._whole(head, resident, x_cache, reason)
             return
         size = meta.body(encoding).size
@@ -230,9 +233,9 @@ class Delivery:
                     await self._exchange.write(chunk)
                     sent_bytes += len(chunk)
             self._exchange.finish()
-        except (OriginError, StoreError) as error:
+        except (OriginError, StoreError, BodyRefused) as error:
             self._exchange.abort()
-            reason = Reason(error.word) if isinstance(error, OriginError) else Reason.STORE_FAILED
+            reason = Reason.STORE_FAILED if isinstance(error, StoreError) else Reason(error.word)
             x_cache = XCache.ERROR
         finally:
             self.record(head.status, x_cache, reason, sent_bytes)
@@ -258,7 +261,7 @@ def failure_status(reason: Reason) -> int:
             | Reason.REGENERATE_TIMEOUT
         ):
             return 504
-        case Reason.BUSY | Reason.NO_HEALTHY_ORIGIN:
+        case Reason.BUSY | Reason.QUEUE_FULL | Reason.NO_HEALTHY_ORIGIN:
             return 503
         case Reason.INTERNAL:
             return 500

@@ -254,9 +254,9 @@ class Engine:
             await self._pass(visit, Reason.SATURATED)
             return True
         try:
-            flight, is_leader = self._boarding.board(job)
+            flight, is_leader = self._boarding.board(job, self.settings.limits.max_waiters)
         except Full:
-            visit.delivery.error(503, Reason.BUSY)
+            visit.delivery.error(503, Reason.TOO_MANY_WAITERS)
             return True
         opening = await _opening(flight, is_leader=is_leader)
         if not is_leader and (self._boarding.is_outdated(flight, job) or _is_for_one(opening, job)):

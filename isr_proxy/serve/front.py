@@ -6,7 +6,7 @@ decisions; a complete head becomes an Exchange and goes to the handler it was gi
 One request at a time: what follows it on the wire is kept, unparsed, until it is answered and the answer is
 taken. The parser stops behind a request by itself, but goes on when it is fed, so it is not. Private to
 aiohttp and used here: `HttpRequestParser` with `message_consumed`, `max_msg_queue_size` and
-`auto_decompress`, and `BaseProtocol`'s flow control.
+`auto_decompress`, `LineTooLong`'s limit, and `BaseProtocol`'s flow control.
 """
 
 from __future__ import annotations
@@ -14,46 +14,40 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
 from aiohttp.base_protocol import BaseProtocol
-from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import HttpRequestParser, RawRequestMessage
 from aiohttp.http_writer import HttpVersion10, HttpVersion11
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
 from isr_proxy.core.arrival import Arrived, settle
 from isr_proxy.core.http import Fields, Request
-from isr_proxy.core.reason import Reason, XCache
-from isr_proxy.core.settings import Network
-from isr_proxy.errors import VisitorGone
+from isr_proxy.core.limits import STATUSES, head_refusal, longest_field, longest_target
+from isr_proxy.core.reason import Reason
+from isr_proxy.core.settings import LimitSettings, Network
+from isr_proxy.errors import BodyRefused, VisitorGone
+from isr_proxy.serve.crowd import Crowd
+from isr_proxy.serve.door import Door, Ticket
 from isr_proxy.serve.exchange import Exchange
-from isr_proxy.serve.respond import error_head
+from isr_proxy.serve.outcome import Observer
+from isr_proxy.serve.pace import Pace
+from isr_proxy.serve.refusal import Refusal, limit_broken
 from isr_proxy.serve.tunnel import VisitorTunnel
-from isr_proxy.serve.wire import CLOSE, HttpExchange, Manners, encode_head, framing_refusal
+from isr_proxy.serve.wire import HttpExchange, Manners, framing_refusal
 
 _log = structlog.get_logger("isr_proxy.front")
 
 _READ_BYTES: Final = 64 * 1024
-_LINE_BYTES: Final = 8190  # at or below common origins' limits, so no error of theirs is provoked
-_MAX_FIELDS: Final = 128
-MAX_CONNECTIONS: Final = 10_000  # of visitors, a worker (law 8)
 _AHEAD_BYTES: Final = 64 * 1024  # of what comes before its turn; more, and reading stops
+_UNSENT_BYTES: Final = 64 * 1024
 _FOREVER: Final = float("inf")
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long a connection may take, in seconds."""
-
-    idle: float = 75.0  # between requests
-    head: float = 30.0  # from a head's first byte to its last
-    stalled: float = 60.0  # without a byte of the request's body, or room for the response
-    half_closed: float = 1.0  # after the visitor closed his side
-    lingering: float = 2.0  # after we closed ours, with bytes of his still to come
+_DEFAULT_LIMITS: Final = LimitSettings()
+HALF_CLOSED_SECONDS: Final = 1.0  # after the visitor closed his side
+LINGERING_SECONDS: Final = 2.0  # after we closed ours, with bytes of his still to come
+_MAX_LINGERING: Final = 256  # of those who were not let in: a moment each, to take their answer
 
 
 def require_c_parser() -> None:
@@ -68,74 +62,57 @@ def require_c_parser() -> None:
 Handler = Callable[[Exchange], Awaitable[None]]
 
 
-class Front:
+class Front(Crowd["Connection"]):
     """What all connections of one process share. `handle` answers an Exchange."""
 
-    def __init__(self, handle: Handler, *, patience: Patience = Patience()) -> None:
+    def __init__(
+        self,
+        handle: Handler,
+        *,
+        limits: LimitSettings = _DEFAULT_LIMITS,
+        observer: Observer | None = None,
+    ) -> None:
+        """`observer` is told of what is refused before anybody could handle it."""
         require_c_parser()
+        super().__init__()
         self.handle = handle
-        self.patience = patience
+        self.limits = limits  # of connections that begin from now on
+        self.door = Door()
+        self._observer = observer
         self.trusted: tuple[Network, ...] = ()
         self.default_host = "localhost"
-        self.connections: set[Connection] = set()
-        self.is_draining = False
-        self._all_closed = asyncio.Event()
-        self._sweeper: asyncio.TimerHandle | None = None
 
-    def connection(self) -> Connection:
-        """Make the protocol of a new connection."""
-        if self._sweeper is None:
-            self._sweep()
-        return Connection(self, asyncio.get_running_loop())
+    def connection(self, ticket: Ticket | None = None) -> Connection:
+        """Make the protocol of a new connection; with a ticket it is counted already."""
+        self.watch()
+        return Connection(self, asyncio.get_running_loop(), ticket)
 
-    def _sweep(self) -> None:
-        """Once a second, close whoever is past his deadline: one timer for all connections."""
-        now = time.monotonic()
-        for connection in [one for one in self.connections if one.deadline < now]:
-            connection.expire()
-        self._sweeper = asyncio.get_running_loop().call_later(1.0, self._sweep)
+    def enter(self, peer: str) -> Ticket | Reason:
+        """Let one more connection in, or say why not; where all are taken, the longest idle one gives way."""
+        ticket = self.door.enter(peer, self.limits, self.trusted)
+        if ticket is Reason.TOO_MANY_CONNECTIONS and self.idle:
+            next(iter(self.idle)).give_way()
+            ticket = self.door.enter(peer, self.limits, self.trusted)
+        return ticket
 
-    def running(self) -> set[asyncio.Task[None]]:
-        """Return the requests being answered now."""
-        return {task for connection in self.connections if (task := connection.task) is not None}
-
-    async def drain(self, timeout: float) -> None:
-        """Let running requests end, up to `timeout` seconds, then cut what is left."""
-        self.is_draining = True
-        for connection in list(self.connections):
-            connection.close_when_idle()
-        if self.connections:
-            self._all_closed.clear()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._all_closed.wait(), timeout)
-        self.cut()
-
-    def forget(self, connection: Connection) -> None:
-        """Note that a connection is closed."""
-        self.connections.discard(connection)
-        if not self.connections:
-            self._all_closed.set()
-
-    def cut(self) -> None:
-        """Close every connection now."""
-        for connection in list(self.connections):
-            connection.abort()
-        if self._sweeper is not None:
-            self._sweeper.cancel()
-            self._sweeper = None
+    def tell(self, refusal: Refusal, scheme: str, peer: str) -> None:
+        """Tell of an answer that was given without asking anybody (law 10)."""
+        if self._observer is not None:
+            self._observer.visited(refusal.outcome(scheme, peer))
 
 
 class Connection(BaseProtocol):
     """One visitor's connection."""
 
-    def __init__(self, front: Front, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, front: Front, loop: asyncio.AbstractEventLoop, ticket: Ticket | None = None) -> None:
+        limits = front.limits
         parser = HttpRequestParser(
             self,
             loop,
             _READ_BYTES,
-            max_line_size=_LINE_BYTES,
-            max_field_size=_LINE_BYTES,
-            max_headers=_MAX_FIELDS,
+            max_line_size=longest_target(limits),
+            max_field_size=longest_field(limits),
+            max_headers=limits.max_headers,
             payload_exception=VisitorGone,
             auto_decompress=False,
             max_msg_queue_size=1,
@@ -143,15 +120,18 @@ class Connection(BaseProtocol):
         super().__init__(loop, parser)
         self._requests: Any = parser
         self._front = front
+        self._ticket = ticket
+        self.limits = limits
         self.task: asyncio.Task[None] | None = None
         self._tunnel: VisitorTunnel | None = None
         self._ahead = bytearray()  # what came before its turn: behind the request that is answered now
         self._has_eof = False
         self._is_idle = True  # no byte of a request has come
-        self._has_served = False  # any request yet
+        self._requests_taken = 0
+        self._head_bytes = 0  # of the head that is coming in
         self._is_lingering = False
         self._is_broken = False  # where the next request begins cannot be told any more
-        self._unsent_bytes = 0  # when last looked at
+        self._pace = Pace(limits)
         self._scheme = "http"
         self._peer = ""
         self.payload: StreamReader = EMPTY_PAYLOAD
@@ -161,19 +141,34 @@ class Connection(BaseProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        if len(self._front.connections) >= MAX_CONNECTIONS:
-            self._answer_error(503, Reason.BUSY, retry_after=1)
-            transport.close()
-            return
         peer = transport.get_extra_info("peername")
         self._peer = peer[0] if isinstance(peer, tuple) else ""
-        self._scheme = "https" if transport.get_extra_info("ssl_object") is not None else "http"
+        if self.transport is not None and transport.get_extra_info("ssl_object") is not None:
+            self._scheme = "https"
+            self.transport.set_write_buffer_limits(_UNSENT_BYTES)  # as of TCP alone; of TLS it is more
+        ticket = self._ticket or self._front.enter(self._peer)
+        if isinstance(ticket, Reason):
+            self._turn_away(ticket)
+            return
+        self._ticket = ticket
         self._front.connections.add(self)
-        self.deadline = time.monotonic() + self._front.patience.head
+        self.deadline = time.monotonic() + self.limits.head_timeout
+
+    def _turn_away(self, reason: Reason) -> None:
+        """Say that there is no room. What he has sent is thrown away for a moment, where that many may."""
+        self._answer_error(STATUSES[reason], reason, retry_after=1)
+        if len(self._front.turned_away) < _MAX_LINGERING:
+            self._front.turned_away.add(self)
+            self._is_broken = True
+            self._close()
+        elif self.transport is not None:
+            self.transport.close()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc or ConnectionResetError("the visitor hung up"))
         self._front.forget(self)
+        if self._ticket is not None:
+            self._ticket.leave()
         self.deadline = _FOREVER
         if self.payload is not EMPTY_PAYLOAD and not self.payload.is_eof():
             self.payload.set_exception(VisitorGone("the visitor hung up"))
@@ -189,14 +184,17 @@ class Connection(BaseProtocol):
         asked for must not hold the origin (nginx's `proxy_ignore_client_abort off`).
         """
         self._has_eof = True
+        can_answer = (
+            self.transport is not None and self.transport.can_write_eof()
+        )  # TLS ends both ways at once
         if self._tunnel is not None:
             self._tunnel.feed_eof()
-            return True
-        self.deadline = time.monotonic() + self._front.patience.half_closed
+            return can_answer
+        self.deadline = time.monotonic() + HALF_CLOSED_SECONDS
         if self.payload is not EMPTY_PAYLOAD and not self.payload.is_eof():
             self.payload.set_exception(VisitorGone("the request body broke off"))
             return False
-        return self.task is not None
+        return self.task is not None and can_answer
 
     def data_received(self, data: bytes) -> None:
         if self._is_lingering:
@@ -215,10 +213,18 @@ class Connection(BaseProtocol):
         if messages:
             self._begin(*messages[0])
         elif self.task is None and data:
-            self._is_idle = False
-            self.deadline = min(self.deadline, time.monotonic() + self._front.patience.head)
-        elif self.task is not None:
-            self.deadline = self._stall_deadline()
+            self._await_head(data)
+        elif self.task is not None and self.payload.is_eof():
+            self.deadline = self._pace_deadline()
+
+    def _await_head(self, data: bytes) -> None:
+        """Note that a part of a head came: it has one deadline, which no further part puts off."""
+        self._is_idle = False
+        self._front.idle.pop(self, None)
+        self.deadline = min(self.deadline, time.monotonic() + self.limits.head_timeout)
+        self._head_bytes += len(data)
+        if self._head_bytes > self.limits.max_head:
+            self._refuse_head(Reason.HEAD_TOO_LARGE)
 
     def _keep(self, data: bytes) -> None:
         """Set aside what comes before its turn. Reading goes on as long as there is room, for a visitor who
@@ -238,31 +244,42 @@ class Connection(BaseProtocol):
     def pause_writing(self) -> None:
         super().pause_writing()
         self._is_taking()
-        self.deadline = self._stall_deadline()
+        self.deadline = self._pace_deadline()
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self.deadline = self._stall_deadline()
+        self.deadline = self._pace_deadline()
 
-    def _stall_deadline(self) -> float:
-        """A body that does not come, or an answer that is not taken, ends the connection."""
-        is_waiting = self._paused or not self.payload.is_eof()
-        return time.monotonic() + self._front.patience.stalled if is_waiting else _FOREVER
+    def _pace_deadline(self) -> float:
+        """Say when to look whether an answer is taken, or a body comes, fast enough: never, if neither is."""
+        if self._paused:
+            return self._pace.send_deadline()
+        return _FOREVER if self.payload.is_eof() else self._pace.body_deadline(self.payload.total_bytes)
 
     def _is_taking(self) -> bool:
-        """Tell whether the visitor took some of what is unsent since the last look: slow, not stalled."""
-        before_bytes = self._unsent_bytes
-        self._unsent_bytes = 0 if self.transport is None else self.transport.get_write_buffer_size()
-        return 0 < self._unsent_bytes < before_bytes
+        return self._pace.is_taking(0 if self.transport is None else self.transport.get_write_buffer_size())
 
     def expire(self) -> None:
-        """Close: the visitor took too long. A head begun and not ended gets its 408."""
+        """Look at who may be too slow. A head, or a body, that did not come in time gets its 408."""
         if self._is_taking():
-            self.deadline = time.monotonic() + self._front.patience.stalled
+            self.deadline = self._pace.send_deadline()
+            return
+        is_body_due = self.task is not None and not self._paused and not self.payload.is_eof()
+        if is_body_due and self.payload.exception() is None:
+            self._look_at_body()
             return
         if self.task is None and not self._is_idle and not self._is_over:
-            self._answer_error(408, Reason.BAD_REQUEST)
+            self._answer_error(408, Reason.HEAD_TIMEOUT)
         self.abort()
+
+    def _look_at_body(self) -> None:
+        """Give a body that comes fast enough more time, and whoever reads one that does not an error."""
+        if self._reading_paused or self._pace.is_sending(self.payload.total_bytes):
+            self.deadline = self._pace_deadline()
+            return
+        self.deadline = self._pace.send_deadline()  # for the answer that tells him
+        error = BodyRefused(Reason.BODY_TIMEOUT.value, f"less than {self.limits.min_rate} bytes a second")
+        self.payload.set_exception(error)
 
     @property
     def _is_over(self) -> bool:
@@ -273,10 +290,18 @@ class Connection(BaseProtocol):
         """Close between requests; who has only just connected may have his first one on the way."""
         if self.task is not None or self.transport is None:
             return
-        if self._has_served:
+        if self._requests_taken:
             self.transport.close()
         else:
-            self.deadline = min(self.deadline, time.monotonic() + self._front.patience.half_closed)
+            self.deadline = min(self.deadline, time.monotonic() + HALF_CLOSED_SECONDS)
+
+    def give_way(self) -> None:
+        """Close, being idle, so that somebody else can come in at once (RFC 9112 §9.5)."""
+        self._front.idle.pop(self, None)
+        if self._ticket is not None:
+            self._ticket.leave()
+        if self.transport is not None:
+            self.transport.close()
 
     def abort(self) -> None:
         if self.transport is not None:
@@ -287,10 +312,11 @@ class Connection(BaseProtocol):
     def _begin(self, message: RawRequestMessage, payload: StreamReader) -> None:
         self.payload = payload
         self._is_idle = False
-        self._has_served = True
-        self.deadline = self._stall_deadline()
+        self._front.idle.pop(self, None)
+        self._requests_taken += 1
+        self.deadline = _FOREVER if payload.is_eof() else self._pace.body_deadline(0)
         if self._has_eof:
-            self.deadline = min(self.deadline, time.monotonic() + self._front.patience.half_closed)
+            self.deadline = min(self.deadline, time.monotonic() + HALF_CLOSED_SECONDS)
         if message.upgrade and payload is EMPTY_PAYLOAD:
             self._leave_http()
         self.task = self._loop.create_task(self._serve(message))
@@ -306,8 +332,8 @@ class Connection(BaseProtocol):
         exchange: HttpExchange | None = None
         try:
             request = self._settle(message)
-            if isinstance(request, int):
-                self._answer_error(request, Reason.BAD_REQUEST)
+            if not isinstance(request, Request):
+                self._answer_error(*request)
                 self._end(keep=False)
                 return
             # What follows an upgrade that was refused may be in the other protocol already.
@@ -324,14 +350,17 @@ class Connection(BaseProtocol):
                 self._answer_error(500, Reason.INTERNAL)
             self._end(keep=False)
 
-    def _settle(self, message: RawRequestMessage) -> Request | int:
-        """Return the request, or the status it is refused with."""
+    def _settle(self, message: RawRequestMessage) -> Request | tuple[int, Reason]:
+        """Return the request, or what it is refused with."""
+        reason = head_refusal(message.method, message.path, message.raw_headers, self.limits)
+        if reason is not None:
+            return STATUSES[reason], reason
         if message.version < HttpVersion10:
-            return 400  # HTTP/0.9 has no Host
+            return 400, Reason.BAD_REQUEST  # HTTP/0.9 has no Host
         fields = Fields(message.raw_headers)
         refusal = framing_refusal(fields, is_http11=message.version >= HttpVersion11)
         if refusal is not None:
-            return refusal
+            return refusal, Reason.BAD_REQUEST
         arrived = Arrived(
             message.method,
             message.path,
@@ -342,7 +371,7 @@ class Connection(BaseProtocol):
             fields.get(b"upgrade") if self._upgraded else None,
         )
         request = settle(arrived, self._front.trusted, self._front.default_host)
-        return 400 if isinstance(request, str) else request
+        return (400, Reason.BAD_REQUEST) if isinstance(request, str) else request
 
     def _end(self, *, keep: bool) -> None:
         """Finish a request: close, or let the parser take the next."""
@@ -355,7 +384,9 @@ class Connection(BaseProtocol):
         self.payload = EMPTY_PAYLOAD
         self._is_idle = True
         self._is_taking()
-        self.deadline = time.monotonic() + self._front.patience.idle
+        self.deadline = time.monotonic() + self.limits.idle_timeout
+        self._head_bytes = 0
+        self._front.idle[self] = None
         self._requests.message_consumed()
         self.data_received(self._take_ahead())
         if self._has_eof and self.task is None and self.transport is not None:
@@ -367,31 +398,34 @@ class Connection(BaseProtocol):
         if self.transport is None or self.transport.is_closing():
             return
         has_more = self._ahead or self._is_broken or not self.payload.is_eof()
-        if self._has_eof or not has_more or not self.transport.can_write_eof():
+        if self._has_eof or not has_more:
             self.close_tunnel()
             return
         self._is_lingering = True
-        self.deadline = time.monotonic() + self._front.patience.lingering
-        self.transport.write_eof()
+        self.deadline = time.monotonic() + LINGERING_SECONDS
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
         self._take_ahead()
 
     def _refuse(self, error: HttpProcessingError) -> None:
         """Answer what is not HTTP and close: nothing after it can be trusted to be a request."""
+        reason = limit_broken(error, self.limits)
         if self.task is not None:
-            self.payload.set_exception(VisitorGone("the request body is broken"))
+            broken = VisitorGone("the request body is broken")
+            self.payload.set_exception(broken if reason is None else BodyRefused(reason.value, "trailers"))
             return
-        too_long = isinstance(error, LineTooLong) or "Too many headers" in str(error.message)
-        self._answer_error(
-            431 if too_long else 400, Reason.HEAD_TOO_LARGE if too_long else Reason.BAD_REQUEST
-        )
+        self._refuse_head(reason or Reason.BAD_REQUEST)
+
+    def _refuse_head(self, reason: Reason) -> None:
+        self._answer_error(STATUSES.get(reason, 400), reason)
         self._is_broken = True
         self._close()
 
     def _answer_error(self, status: int, reason: Reason, *, retry_after: int | None = None) -> None:
         if self.transport is not None:
-            now = time.time()  # noqa: TID251  Date only
-            head, body = error_head(status, reason, XCache.ERROR, now, retry_after)
-            self.transport.write(encode_head(head, [(b"Content-Length", b"%d" % len(body)), CLOSE]) + body)
+            refusal = Refusal(status, reason, retry_after)
+            self._front.tell(refusal, self._scheme, self._peer)
+            self.transport.write(refusal.encode())
 
     # --- what an exchange needs ---
 
@@ -418,7 +452,12 @@ class Connection(BaseProtocol):
 
     @property
     def is_ending(self) -> bool:
-        return self._front.is_draining
+        most = self.limits.max_requests
+        return self._front.is_draining or (most is not None and self._requests_taken >= most)
+
+    @property
+    def max_body_bytes(self) -> int | None:
+        return self._front.limits.max_body
 
     def write_eof(self) -> bool:
         if self.transport is None or self.transport.is_closing() or not self.transport.can_write_eof():
@@ -430,7 +469,7 @@ class Connection(BaseProtocol):
         """Close once what was written is sent, or has found no taker in time."""
         if self.transport is not None:
             self._is_taking()
-            self.deadline = time.monotonic() + self._front.patience.stalled
+            self.deadline = self._pace.send_deadline()
             self.transport.close()
 
     def hold_reading(self) -> None:

@@ -9,9 +9,10 @@ from collections.abc import Awaitable, Callable
 
 from isr_proxy.core.forward import visitor_fields
 from isr_proxy.core.http import Head, Request
+from isr_proxy.core.limits import STATUSES
 from isr_proxy.core.reason import Reason, XCache
 from isr_proxy.core.settings import Settings
-from isr_proxy.errors import OriginError
+from isr_proxy.errors import BodyRefused, OriginError
 from isr_proxy.origin.client import Answer, Client, Outgoing
 from isr_proxy.serve.deliver import Delivery, failure_status
 from isr_proxy.serve.exchange import Exchange
@@ -37,6 +38,10 @@ class Passthrough:
         except OriginError as error:
             failed = Reason(error.word)
             delivery.error(failure_status(failed), failed)
+            return None
+        except BodyRefused as error:
+            refused = Reason(error.word)
+            delivery.error(STATUSES[refused], refused)
             return None
         await self._after(exchange.request, answer.head)
         status = forward_status(reason, status=answer.head.status)

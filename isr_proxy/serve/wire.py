@@ -15,7 +15,8 @@ from aiohttp.streams import StreamReader
 
 from isr_proxy.core.admission import PRIVATE_FIELDS
 from isr_proxy.core.http import REASON_PHRASES, Fields, Head, Request, content_length, end_to_end, tokens
-from isr_proxy.errors import VisitorGone
+from isr_proxy.core.reason import Reason
+from isr_proxy.errors import BodyRefused, VisitorGone
 from isr_proxy.serve.exchange import Tunnel
 from isr_proxy.serve.tunnel import Raw, VisitorTunnel
 
@@ -26,6 +27,10 @@ class Wire(Raw, Protocol):
     """What an exchange needs of its connection."""
 
     payload: StreamReader
+
+    @property
+    def max_body_bytes(self) -> int | None:
+        """Return the limit of a request's body, None for none."""
 
     @property
     def is_ending(self) -> bool:
@@ -93,7 +98,11 @@ class HttpExchange:
         if self._expects_continue and not self.has_started:
             self._wire.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         self._expects_continue = False
+        most, taken_bytes = self._wire.max_body_bytes, 0
         while chunk := await self._wire.payload.readany():
+            taken_bytes += len(chunk)
+            if most is not None and taken_bytes > most:
+                raise BodyRefused(Reason.BODY_TOO_LARGE.value, f"the body has more than {most} bytes")
             yield chunk
 
     def interim(self, head: Head) -> None:
@@ -132,6 +141,7 @@ class HttpExchange:
     def _encode(self, head: Head, more: list[tuple[bytes, bytes]]) -> bytes:
         self.has_started = True
         if not self.may_keep_alive():
+            self._wants_close = True  # what was said holds, though the rest of the body may come yet
             more.append(CLOSE)
         elif not self._is_http11:
             more.append(_KEEP_ALIVE)
