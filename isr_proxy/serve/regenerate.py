@@ -388,7 +388,7 @@ class Regenerator:
 
 def _outgoing_fields(job: Job) -> Fields:
     if job.request is not None:
-        return shared_fields(job.request)
+        return shared_fields(job.request, job.match.route.key.headers)
     return neutral_fields(job.key, job.variant)
 
 

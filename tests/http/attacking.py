@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -80,10 +80,15 @@ def table(*attacks: Attack) -> pytest.MarkDecorator:
 class Gullible(ScriptedOrigin):
     """Answers whatever has no script with a page of all it believed of the request."""
 
+    otherwise: Callable[[Exchange], Awaitable[None]] | None = None
+
     async def _run(self, exchange: Exchange) -> None:
         request = exchange.request
         if request.target in self._paths or request.path in self._paths:
             await super()._run(exchange)
+            return
+        if self.otherwise is not None:
+            await self.otherwise(exchange)
             return
         body = await exchange.body()
         await exchange.run(page(believed(request) + body, {"Cache-Control": "max-age=60"}))

@@ -7,6 +7,10 @@ FIELD.md section 4.7: whatever frames a request in a way that anybody could read
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -450,3 +454,20 @@ async def test_an_upgrade_is_no_pooled_connection(scene: Scene) -> None:
     visitor.reset()
     await scene.honest("/pass/honest")
     scene.only_asked({"/pass/ws", "/pass/honest"})
+
+
+@requires(
+    "Attack: smuggling", "the start fails without aiohttp's C parsers, whose strictness all this rests on"
+)
+def test_no_start_without_the_c_parsers(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "isr_proxy", "serve", "--origin", "http://127.0.0.1:1"]
+    done = subprocess.run(
+        [*command, "--store", str(tmp_path / "store"), "--listen", "127.0.0.1:0"],
+        env={**os.environ, "AIOHTTP_NO_EXTENSIONS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert "parser is missing" in done.stderr
