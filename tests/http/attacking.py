@@ -203,7 +203,7 @@ def problem_of(head: bytes) -> str | None:
     first, *rest = head[:-4].split(b"\r\n")
     if not _REQUEST_LINE.fullmatch(first):
         return "the request line"
-    if not all(_FIELD_LINE.fullmatch(line) for line in rest):
+    if not all(FIELD_LINE.fullmatch(line) for line in rest):
         return "a field line"
     names = [line.partition(b":")[0].lower() for line in rest]
     twins = [name.replace(b"_", b"-") for name in names]
@@ -214,7 +214,7 @@ def problem_of(head: bytes) -> str | None:
 
 
 _REQUEST_LINE: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+ [^\x00-\x20\x7f#]+ HTTP/1\.1")
-_FIELD_LINE: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+: [\t\x20-\x7e\x80-\xff]*")
+FIELD_LINE: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+: [\t\x20-\x7e\x80-\xff]*")
 
 
 async def answered(visitor: Visitor, method: str = "GET") -> Reply:
