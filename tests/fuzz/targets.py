@@ -7,7 +7,6 @@ happens that must not.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from email.utils import parsedate_to_datetime
 from ipaddress import ip_network
 
 from isr_proxy.core import entry, freshness, http, ranges
@@ -70,7 +69,7 @@ def _values(text: str) -> None:
         if seconds is None or not 0 <= seconds <= http.DELTA_SECONDS_MAX:
             raise Finding(f"{name}: {seconds} seconds")
     instant = http.parse_date(text)
-    if instant is not None and parsedate_to_datetime(http.format_date(instant)).timestamp() != instant:
+    if instant is not None and http.parse_date(http.format_date(instant)) != instant:
         raise Finding(f"{text!r} is not the date {instant}")
     for tag in http.parse_etags(text):
         http.weak_equal(tag, text)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sys
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -35,7 +36,7 @@ SECRET: Final = b"the-secret-of-somebody-else"
 OUTPUT_BYTES_MAX: Final = 1024 * 1024
 _ROUNDS: Final = 400  # of the loop, before real time is waited for
 _SECONDS: Final = 5.0  # whatever takes longer hangs
-_EPOCH: Final = 10_000_000.0  # longer than anything is remembered
+_EPOCH: Final = 10_000.0  # more than is remembered of a failure, and the year 9999 stays far away
 
 
 class World:
@@ -187,7 +188,7 @@ def _troubles_of(made: World) -> Any:
 
     def note(_: Any, method: str, event: Any) -> Any:
         if method in ("error", "exception", "critical"):
-            made.troubles.append(f"{event.get('event')}: {event.get('exc_info') or event}")
+            made.troubles.append(f"{event.get('event')}: {sys.exc_info()[1] or event!r}")
         raise structlog.DropEvent
 
     def uncaught(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
