@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 from urllib.parse import quote
@@ -17,6 +18,7 @@ from isr_proxy.core.settings import Network
 
 _LABEL: Final = "[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?"
 _HOST: Final = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*\.?|\[(?P<v6>[0-9a-f:.]+)\])(?P<port>:[0-9]{{1,5}})?")
+_HOST_MAX: Final = 263  # a name of 255 bytes (RFC 1035 §2.3.4), and a port
 _PORT_MAX: Final = 65535
 _NOT_ASCII: Final = re.compile(r"[^\x00-\x7f\ud800-\udfff]+")  # surrogates stand for bytes that are not UTF-8
 _DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}
@@ -106,6 +108,11 @@ def split_absolute(target: str) -> tuple[str, str | None]:
 
 def normal_host(text: str, scheme: str) -> str | None:
     """Return a host in lower case, without its scheme's own port and the root's dot; None if it is none."""
+    return _normal_host(text, scheme) if len(text) <= _HOST_MAX else None
+
+
+@lru_cache(maxsize=1024)
+def _normal_host(text: str, scheme: str) -> str | None:
     host = text.strip(" \t").lower()
     found = _HOST.fullmatch(host)
     if not text.isascii() or found is None or (found["v6"] and not _is_v6(found["v6"])):

@@ -171,6 +171,20 @@ async def test_behind_an_answer(scene: Scene, way: str, raw: bytes) -> None:
     assert "set-cookie" not in reply.headers
 
 
+@requires("Attack: smuggling", "a body that came with an answer to HEAD, or with a 304, is nobody's answer")
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("method", "status"), [("HEAD", b"200 OK"), ("GET", b"304 Not Modified")])
+async def test_bodies_that_must_not_be(scene: Scene, way: str, method: str, status: bytes) -> None:
+    raw = answer(b'Content-Length: %d\r\nETag: "a"\r\n' % len(EVIL), EVIL, b"HTTP/1.1 " + status)
+    scene.origin.on(f"/{way}/target", [Send(raw)])
+    visitor = await scene.proxy.visitor()
+    reply = await visitor.get(f"/{way}/target", {"If-None-Match": '"a"'}, method=method)
+    assert b"evil" not in reply.body or way != "pass"
+    await scene.proxy.settled()
+    await honest_behind(scene, await visitor.get(f"/{way}/behind"), f"/{way}/behind")
+    await scene.honest(f"/{way}/honest")
+
+
 @requires("Attack: smuggling", "an answer that nobody asked for is thrown away (response queue poisoning)")
 @pytest.mark.parametrize("way", WAYS)
 async def test_an_answer_out_of_turn(scene: Scene, way: str) -> None:
