@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import io
 import os
 import random
 import subprocess
@@ -16,7 +17,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, redirect_stderr
 from pathlib import Path
 
 LENGTH_MAX = 4096
@@ -68,7 +69,7 @@ def _atheris() -> object | None:
     except ImportError:
         return None
     # What is imported from now on tells where its control flow goes.
-    with atheris.instrument_imports(include=["isr_proxy"]):
+    with redirect_stderr(io.StringIO()), atheris.instrument_imports(include=["isr_proxy"]):
         import tests.fuzz.targets  # noqa: F401
     found: object = atheris
     return found

@@ -338,6 +338,18 @@ async def test_connect(scene: Scene, attack: Attack) -> None:
     Attack("TE", get(b"TE: trailers, chunked", b"Connection: TE")),
     Attack("another protocol", get().replace(b"HTTP/1.1", b"RTSP/1.0", 1)),
     Attack("h2c", get(b"Upgrade: h2c", b"Connection: Upgrade, HTTP2-Settings", b"HTTP2-Settings: AAMAAABk")),
+    Attack(
+        "a WebSocket with a body",
+        get(b"Upgrade: websocket", b"Connection: upgrade", b"Content-Length: 5", body=b"hello"),
+    ),
+    Attack(
+        "a WebSocket with a chunked body",
+        post(b"Upgrade: websocket", b"Connection: upgrade", CHUNKED, body=HELLO),
+    ),
+    Attack(
+        "a WebSocket of no known version",
+        get(b"Upgrade: websocket", b"Connection: upgrade", b"Sec-WebSocket-Version: 777"),
+    ),
     Attack("a refused upgrade", get(b"Upgrade: websocket", b"Connection: upgrade")),
     Attack(
         "an upgrade with a body",
