@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 ORIGIN ?=
+SECONDS ?= 60
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -11,7 +12,7 @@ TEST_COMMANDS := node:nodejs npm:npm openssl:openssl curl:curl
 BENCH_COMMANDS := wrk:wrk nginx:nginx-light
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check bench many-urls fmt clean
+.PHONY: help setup run test check fuzz bench many-urls fmt clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -32,6 +33,11 @@ check: $(READY) ## lint, format, types, import layers, example config
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/isr-proxy check config.example.yaml
+
+fuzz: $(READY) ## arbitrary bytes through the proxy, for a minute; SECONDS=600 is ten
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --group fuzz \
+		|| echo 'Without atheris: chance chooses the bytes, coverage does not.' >&2
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
 
 bench: $(READY) ## side-by-side benchmark; ARGS=--quick takes under two minutes
 	$(call need,$(BENCH_COMMANDS))

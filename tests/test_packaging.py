@@ -308,7 +308,10 @@ def normal(name: str) -> str:
 
 def test_everything_that_is_installed_is_pinned() -> None:
     project = tomllib.loads(read("pyproject.toml"))
-    wanted = project["project"]["dependencies"] + project["dependency-groups"]["dev"]
+    wanted = project["project"]["dependencies"] + [
+        *project["dependency-groups"]["dev"],
+        *project["dependency-groups"]["fuzz"],
+    ]
     names = {
         normal(re.split(r"[\s\[<>=!~;]", line)[0]) for line in wanted + project["build-system"]["requires"]
     }
@@ -368,24 +371,26 @@ def ci(tmp_path: Path) -> Callable[[str], subprocess.CompletedProcess[str]]:
     return run_ci
 
 
-def test_ci_checks_then_tests(ci: Callable[[str], subprocess.CompletedProcess[str]]) -> None:
-    done = ci("check:\n\t@echo checked\ntest:\n\t@echo 3 passed in 0.1s\n")
+def test_ci_checks_fuzzes_then_tests(ci: Callable[[str], subprocess.CompletedProcess[str]]) -> None:
+    done = ci("check:\n\t@echo checked\nfuzz:\n\t@echo fuzzed\ntest:\n\t@echo 3 passed in 0.1s\n")
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "3 passed in 0.1s")
     assert "checked" in done.stdout
+    assert "fuzzed" in done.stdout
 
 
-@pytest.mark.parametrize("makefile", ["check:\n\tfalse\ntest:\n\ttrue\n", "check:\n\ttrue\ntest:\n\tfalse\n"])
+@pytest.mark.parametrize("failing", ["check", "fuzz", "test"])
 def test_ci_fails_when_a_step_fails(
-    ci: Callable[[str], subprocess.CompletedProcess[str]], makefile: str
+    ci: Callable[[str], subprocess.CompletedProcess[str]], failing: str
 ) -> None:
-    assert ci(makefile).returncode == 1
+    steps = {step: "false" if step == failing else "true" for step in ("check", "fuzz", "test")}
+    assert ci("".join(f"{step}:\n\t{command}\n" for step, command in steps.items())).returncode == 1
 
 
 @pytest.mark.slow
 def test_ci_leaves_no_process_behind_and_says_so(
     ci: Callable[[str], subprocess.CompletedProcess[str]],
 ) -> None:
-    done = ci("check:\n\ttrue\ntest:\n\t@setsid sleep 300 >/dev/null 2>&1 & exit 0\n")
+    done = ci("check fuzz:\n\ttrue\ntest:\n\t@setsid sleep 300 >/dev/null 2>&1 & exit 0\n")
     [pid] = re.findall(r"^  (\d+) sleep 300", done.stderr, re.MULTILINE)
     assert done.returncode == 1
     assert not Path(f"/proc/{pid}").exists()

@@ -245,13 +245,20 @@ def _vary_refusal(asked: Asked, head: Head, route: Route) -> Reason | None:
 
 
 def _is_different_for_all(names: Iterable[str], route: Route) -> bool:
-    """Tell whether no later request can be known to get the same: `*`, what is not a name, or an address."""
+    """Tell whether no later request can be known to get the same: `*`, what is not a name, or an address.
+
+    So many names that hardly two requests agree in all of them are the same in effect.
+    """
     if _overrides(route, Veto.VARY):
         return False
+    names = frozenset(names)
+    if len(names) > _VARY_NAMES_MAX:
+        return True
     addresses = frozenset() if route.revalidate.is_isr else _ADDRESSES
     return any(name == "*" or not TOKEN.fullmatch(name) or name in addresses for name in names)
 
 
+_VARY_NAMES_MAX: Final = 32  # Next.js names six
 _ADDRESSES: Final = frozenset({"x-forwarded-for"})  # told to the origin where it decides what is shared
 
 

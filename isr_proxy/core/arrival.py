@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 from urllib.parse import quote
@@ -15,7 +16,9 @@ from urllib.parse import quote
 from isr_proxy.core.http import HOP_BY_HOP, Fields, Request, tokens
 from isr_proxy.core.settings import Network
 
-_HOST: Final = re.compile(r"(?:[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_.])?|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
+_LABEL: Final = "[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?"
+_HOST: Final = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*\.?|\[(?P<v6>[0-9a-f:.]+)\])(?P<port>:[0-9]{{1,5}})?")
+_HOST_MAX: Final = 263  # a name of 255 bytes (RFC 1035 §2.3.4), and a port
 _PORT_MAX: Final = 65535
 _NOT_ASCII: Final = re.compile(r"[^\x00-\x7f\ud800-\udfff]+")  # surrogates stand for bytes that are not UTF-8
 _DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}
@@ -105,14 +108,30 @@ def split_absolute(target: str) -> tuple[str, str | None]:
 
 def normal_host(text: str, scheme: str) -> str | None:
     """Return a host in lower case, without its scheme's own port and the root's dot; None if it is none."""
-    host = text.strip().lower()
-    if not text.isascii() or not _HOST.fullmatch(host):
+    return _normal_host(text, scheme) if len(text) <= _HOST_MAX else None
+
+
+@lru_cache(maxsize=1024)
+def _normal_host(text: str, scheme: str) -> str | None:
+    host = text.strip(" \t").lower()
+    found = _HOST.fullmatch(host)
+    if not text.isascii() or found is None or (found["v6"] and not _is_v6(found["v6"])):
         return None
-    host = host.removesuffix(_DEFAULT_PORTS.get(scheme, ""))
-    name, colon, port = host.rpartition(":")
-    if not colon or not port.isdigit():
+    if found["port"] is None:
         return host.removesuffix(".")
-    return f"{name.removesuffix('.')}:{port}" if int(port) <= _PORT_MAX else None
+    name, number = host[: found.start("port")].removesuffix("."), int(found["port"][1:])
+    port = f":{number}"  # one spelling: 0080 is 80
+    if number > _PORT_MAX:
+        return None
+    return name if port == _DEFAULT_PORTS.get(scheme) else name + port
+
+
+def _is_v6(text: str) -> bool:
+    try:
+        IPv6Address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _scheme(arrived: Arrived, hops: int) -> str:

@@ -6,7 +6,7 @@ connection's to write.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Final
 
 from isr_proxy.core.entry import Meta
@@ -41,12 +41,43 @@ _UNKEYED: Final = frozenset(
         b"x-host",
         b"x-forwarded-server",
         b"x-original-host",
+        b"x-http-host-override",
+        b"x-backend-host",
+        # which path
         b"x-original-url",
+        b"x-original-uri",
         b"x-rewrite-url",
         b"x-forwarded-prefix",
+        b"x-forwarded-path",
+        b"x-forwarded-uri",
+        b"x-forwarded-url",
+        b"x-http-destinationurl",
+        b"x-proxy-url",
+        b"base-url",
+        b"request-uri",
+        # which scheme
+        b"x-forwarded-protocol",
+        b"x-url-scheme",
+        b"front-end-https",
+        # which method
         b"x-http-method",
         b"x-http-method-override",
         b"x-method-override",
+        # whose address
+        b"true-client-ip",
+        b"client-ip",
+        b"x-client-ip",
+        b"x-cluster-client-ip",
+        b"cf-connecting-ip",
+        b"fastly-client-ip",
+        # what Next.js tells itself
+        b"x-matched-path",
+        b"x-invoke-path",
+        b"x-invoke-query",
+        b"x-invoke-output",
+        b"x-now-route-matches",
+        b"x-middleware-subrequest",
+        b"x-middleware-prefetch",
     }
 )
 
@@ -100,12 +131,18 @@ def visitor_fields(request: Request) -> Fields:
     return Fields([*kept, *_forwarded(request.scheme, request.host, request.forwarded_for)])
 
 
-def shared_fields(request: Request) -> Fields:
+def shared_fields(request: Request, keyed: Collection[str] = ()) -> Fields:
     """Build a fetch's fields where the origin decides what is shared (`revalidate: origin`).
 
-    The visitor's own, without what would make the answer less than the whole page or poison it.
+    The visitor's own, without what would make the answer less than the whole page or poison it. What the
+    route keys may stay. A name with an underscore may be read as another one, which is keyed or in Vary.
     """
-    kept = _own_lines(request.fields, _REBUILT | _UNKEYED | _CONDITIONAL)
+    named = frozenset(name.encode("latin-1") for name in keyed) - OURS
+    kept = [
+        line
+        for line in end_to_end(request.fields)
+        if (name := line[0].lower()) in named or not (b"_" in name or name in NEVER_VARYING)
+    ]
     return Fields([*kept, _IDENTITY, *_forwarded(request.scheme, request.host, request.forwarded_for)])
 
 

@@ -22,7 +22,7 @@ from typing import Final, Protocol, cast
 from isr_proxy.core.reason import Reason
 from isr_proxy.errors import OriginError, OriginProtocol, OriginReset, OriginTimeout, VisitorGone
 from isr_proxy.origin.incoming import HIGH_WATER_BYTES, Incoming
-from isr_proxy.origin.outgoing import Deadlines, Outgoing
+from isr_proxy.origin.outgoing import BODY_EXPECTED, Deadlines, Outgoing
 from isr_proxy.origin.parser import (
     END_OF_HEAD,
     HEAD_BYTES_MAX,
@@ -240,8 +240,10 @@ class Connection(asyncio.Protocol):
     def _start_body(self, exchange: Exchange, message: Message, rest: bytes) -> None:
         method = exchange.outgoing.method
         framing = exchange.framing = framing_of(method, message, self._loop)
-        # An origin that answers before it has read the request may never read the rest of it.
-        exchange.is_kept = self._sender is None and keeps_alive(method, message)
+        # An origin that answers before it has read the request may never read the rest of it, nor may one
+        # that expects no body: it would take the body for the next request (CL.0).
+        is_read = self._sender is None and (exchange.outgoing.body is None or method in BODY_EXPECTED)
+        exchange.is_kept = is_read and keeps_alive(method, message)
         self.phase = Phase.BODY
         exchange.incoming.begin(head_of(message), framing.body_bytes)
         if framing.is_complete:

@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol
 from aiohttp import http_parser
 from aiohttp.http_exceptions import HttpProcessingError
 
-from isr_proxy.core.http import Fields, Head, tokens
+from isr_proxy.core.http import Fields, Head, content_length, tokens
 from isr_proxy.core.reason import Reason
 from isr_proxy.errors import OriginProtocol
 
@@ -101,11 +101,23 @@ class HeadParser:
 
 def _check(message: Message, head: bytes) -> None:
     """Refuse what the lenient parser lets pass."""
-    if message.version not in ((1, 0), (1, 1)) or message.code < 100:
+    start = head.lstrip(b"\r\n")
+    if message.version not in ((1, 0), (1, 1)) or message.code < 100 or not start.startswith(b"HTTP/"):
         raise bad_response("the status line is not HTTP/1.x")
+    if head.translate(None, _CLEAN):
+        raise bad_response("a control character stands in the head")
+    # RFC 9112 §2.2: a bare LF may end a line, but beside CRLF it is a line that somebody slipped in.
+    if b"\r" in head and not head.count(b"\r") == head.count(b"\n") == head.count(b"\r\n"):
+        raise bad_response("the lines end now with CRLF, now with LF")
+    if _INDENTED_FIRST.match(start):  # RFC 9112 §2.2
+        raise bad_response("a blank stands before the first header")
     # RFC 9112 §5.1: a blank before the colon is a known way to hide a header from somebody.
     if (b" :" in head or b"\t:" in head) and any(name[-1:] in b" \t" for name, _ in message.raw_headers):
         raise bad_response("a blank stands between a header's name and its colon")
+
+
+_CLEAN: Final = bytes(byte for byte in range(256) if byte in b"\t\r\n" or 0x20 <= byte != 0x7F)
+_INDENTED_FIRST: Final = re.compile(rb"[^\n]*\n[ \t]")
 
 
 def head_of(message: Message) -> Head:
@@ -210,20 +222,31 @@ def framing_of(method: str, message: Message, loop: asyncio.AbstractEventLoop) -
     """Choose how the body ends (RFC 9112 §6.3). OriginProtocol for a coding that nobody asked for."""
     if method == "HEAD" or message.code in (204, 304):
         return LengthFraming(0)
-    coding = message.headers.get("Transfer-Encoding")
+    fields = Fields(message.raw_headers)
+    coding = fields.get(b"transfer-encoding")  # of all lines: the parser's own mapping tells of the first
     if coding is not None:
-        if coding.strip().lower() != "chunked":
+        if coding.strip(" \t").lower() != "chunked":
             raise bad_response(f"transfer coding {coding[:50]!r} was not asked for")
         return ChunkedFraming(loop)
-    length = message.headers.get("Content-Length")
+    if b"content-length" not in fields:
+        return EofFraming()
     # The parser has refused whatever is not one number, and a length beside a transfer coding.
-    return EofFraming() if length is None else LengthFraming(int(length))
+    length = content_length(fields)
+    if length is None:
+        raise bad_response("Content-Length is no length of a body")
+    return LengthFraming(length)
+
+
+def _announces_body(message: Message) -> bool:
+    return message.chunked or message.headers.get("Content-Length", "0").strip("0") != ""
 
 
 def keeps_alive(method: str, message: Message) -> bool:
     """Tell whether the origin keeps the connection open after this answer (RFC 9112 §9.3)."""
     if message.version == (1, 0) and message.chunked:
         return False  # RFC 9112 §6.1: its framing is suspect
+    if message.code == 204 and _announces_body(message):
+        return False  # RFC 9110 §8.6, RFC 9112 §6.1: it must not; the body may yet come, as the next answer
     if not message.should_close:
         return True
     # The parser does not know that an answer to HEAD needs no length.

@@ -336,8 +336,9 @@ class Connection(BaseProtocol):
                 self._answer_error(*request)
                 self._end(keep=False)
                 return
-            # What follows an upgrade that was refused may be in the other protocol already.
-            wants_close = message.should_close or message.upgrade
+            # What follows an upgrade that was refused may be in the other protocol already. After a chunked
+            # body, the parser takes its last trailer for the first header of the next request.
+            wants_close = message.should_close or message.upgrade or message.chunked
             exchange = HttpExchange(self, request, Manners(message.version >= HttpVersion11, wants_close))
             await self._front.handle(exchange)
             await self.drained()
@@ -355,8 +356,10 @@ class Connection(BaseProtocol):
         reason = head_refusal(message.method, message.path, message.raw_headers, self.limits)
         if reason is not None:
             return STATUSES[reason], reason
-        if message.version < HttpVersion10:
-            return 400, Reason.BAD_REQUEST  # HTTP/0.9 has no Host
+        if message.version not in (HttpVersion10, HttpVersion11):
+            return 400 if message.version < HttpVersion10 else 505, Reason.BAD_REQUEST  # HTTP/0.9 has no Host
+        if message.method == "CONNECT":
+            return 501, Reason.BAD_REQUEST  # RFC 9110 §9.3.6: we are no tunnel, nor may the origin become one
         fields = Fields(message.raw_headers)
         refusal = framing_refusal(fields, is_http11=message.version >= HttpVersion11)
         if refusal is not None:

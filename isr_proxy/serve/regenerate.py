@@ -385,7 +385,7 @@ def _conditions(job: Job, validated: Sequence[Entry]) -> list[Line]:
 
 def _outgoing_fields(job: Job) -> Fields:
     if job.request is not None:
-        return shared_fields(job.request)
+        return shared_fields(job.request, job.match.route.key.headers)
     return neutral_fields(job.key, job.variant)
 
 

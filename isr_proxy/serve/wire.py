@@ -62,7 +62,8 @@ def framing_refusal(fields: Fields, *, is_http11: bool) -> int | None:
     """Return the status for a body framed as nobody should believe (RFC 9112 §6.1), None for any other."""
     coding = fields.get(b"transfer-encoding")
     if coding is None:
-        return None
+        # The parser takes 2^64-1 for "no length", and servers differ on what overflows.
+        return 400 if b"content-length" in fields and content_length(fields) is None else None
     if not is_http11:
         return 400
     return None if coding.strip().lower() == "chunked" else 501

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness import FakeClock, Proxy, Reply, config, running
+from tests.http.attacking import ROUTES, Gullible, Scene
 from tests.scripted_origin import Headers, Recorded, Script, ScriptedOrigin, page
 
 # What the safe defaults keep back; everything here is a documented key of a route.
@@ -110,3 +111,13 @@ async def site(start: Start, origin: ScriptedOrigin, clock: FakeClock) -> AsyncI
     """A proxy that does what the standards allow at most."""
     async with start() as proxy:
         yield Site(origin, proxy, clock)
+
+
+@pytest.fixture
+async def scene(tmp_path: Path, clock: FakeClock) -> AsyncIterator[Scene]:
+    """A proxy under attack, in front of an origin that believes everything."""
+    async with (
+        Gullible() as origin,
+        running(config(origin.url, tmp_path / "store", ROUTES), clock) as proxy,
+    ):
+        yield Scene(origin, proxy)

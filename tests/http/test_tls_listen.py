@@ -151,6 +151,7 @@ async def test_the_scheme(tmp_path: Path, ca: Authority, site: Pair) -> None:
         at.origin.on("/p", page("hello"))
         await (await at.visitor(ca.trusting())).get("/p")
         assert at.origin.requests[0].header("x-forwarded-proto") == "https"
+        await at.proxy.settled()
         key = Key("https", SITE, "/p", None)
         assert isinstance(await at.proxy.worker.store.lookup(key, Fields()), Entry)
 
