@@ -26,6 +26,7 @@ from isr_proxy.core.decision import (
     Stored,
     VaryMissed,
 )
+from isr_proxy.core.forward import VIA_MAX, passages
 from isr_proxy.core.freshness import Phase, Times, lifetime, times
 from isr_proxy.core.http import CacheControl, Request, parse_cache_control, parse_cookies
 from isr_proxy.core.key import PLAIN, Variant, derive, matches_any, variant_of
@@ -40,6 +41,8 @@ def on_arrival(request: Request, settings: Settings, routes: RouteTable) -> Plan
     """Decide from the request alone: refuse it, pass it, or look it up, and under which key."""
     if settings.hosts and not any(host_matches(host, request.host) for host in settings.hosts):
         return Refuse(421, Reason.UNKNOWN_HOST)
+    if passages(request.fields) >= VIA_MAX:
+        return Refuse(508, Reason.LOOP)
     if request.method == "OPTIONS" and request.target == "*":
         return Pass(Reason.METHOD)
     if target_problem(request.path, request.query) is not None:

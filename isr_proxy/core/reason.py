@@ -85,6 +85,8 @@ class Reason(Enum):
     # Refused here.
     BAD_REQUEST = "bad-request"
     BAD_TARGET = "bad-target"
+    LOOP = "loop"  # this proxy stands in its Via too often
+    MAX_FORWARDS = "max-forwards"  # TRACE or OPTIONS that may go no further
     UNKNOWN_HOST = "unknown-host"
     HEAD_TOO_LARGE = "head-too-large"
     ONLY_IF_CACHED = "only-if-cached"

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Protocol, cast
 
+from isr_proxy.core.chunks import NO_TRAILERS, encode_chunk, encode_end
 from isr_proxy.core.reason import Reason
 from isr_proxy.errors import OriginError, OriginProtocol, OriginReset, OriginTimeout, VisitorGone
 from isr_proxy.origin.incoming import HIGH_WATER_BYTES, Incoming
@@ -39,6 +40,7 @@ from isr_proxy.origin.parser import (
 __all__ = ["Connection", "Keeper", "Phase", "require_c_parser"]
 
 IDLE_LIMIT: Final = 15.0  # below the keep-alive of common origins, so that they rarely close first
+CONTINUE_LIMIT: Final = 1.0  # many origins know no 100-continue and wait for the body, as curl knows
 INTERIMS_MAX: Final = 64  # an endless row of 1xx is no answer
 TIMER_SLACK: Final = 0.002  # a loop may wake a timer this much early
 
@@ -92,6 +94,7 @@ class Connection(asyncio.Protocol):
         self._partial = b""  # of a head
         self._exchange: Exchange | None = None  # set in HEAD, BODY and TUNNEL
         self._sender: asyncio.Task[None] | None = None
+        self._permission: asyncio.Event | None = None  # the sender waits for it
         self._drained: asyncio.Future[None] | None = None
         self._is_write_paused = False
         self._is_read_paused = False
@@ -126,8 +129,10 @@ class Connection(asyncio.Protocol):
 
     async def _send_body(self, outgoing: Outgoing, body: AsyncIterator[bytes]) -> None:
         try:
+            if outgoing.expects_continue:
+                await self._permitted()
             if outgoing.body_bytes is None:
-                await self._send_chunked(body)
+                await self._send_chunked(body, outgoing)
             else:
                 await self._send_plain(body, outgoing.body_bytes)
         except Exception as error:
@@ -138,10 +143,21 @@ class Connection(asyncio.Protocol):
             self._is_awaiting_visitor = False
             self._active_at = self._loop.time()
 
-    async def _send_chunked(self, body: AsyncIterator[bytes]) -> None:
+    async def _permitted(self) -> None:
+        """Wait until the origin wants the body, or seems not to know that it is asked (RFC 9110 §10.1.1)."""
+        permission = self._permission = asyncio.Event()
+        try:
+            async with asyncio.timeout(CONTINUE_LIMIT):
+                await permission.wait()
+        except TimeoutError:
+            pass
+        finally:
+            self._permission = None
+
+    async def _send_chunked(self, body: AsyncIterator[bytes], outgoing: Outgoing) -> None:
         while chunk := await self._next_chunk(body):
-            await self._send(b"%x\r\n%b\r\n" % (len(chunk), chunk))
-        await self._send(b"0\r\n\r\n")
+            await self._send(encode_chunk(chunk))
+        await self._send(encode_end(NO_TRAILERS if outgoing.trailers is None else outgoing.trailers()))
 
     async def _send_plain(self, body: AsyncIterator[bytes], promised_bytes: int) -> None:
         sent_bytes = 0
@@ -234,14 +250,18 @@ class Connection(asyncio.Protocol):
             exchange.interims += 1
             if exchange.interims > INTERIMS_MAX:
                 raise bad_response("too many interim responses")
+            if message.code == 100 and self._permission is not None:
+                self._permission.set()
             if exchange.outgoing.on_interim is not None:
                 exchange.outgoing.on_interim(head_of(message))
 
     def _start_body(self, exchange: Exchange, message: Message, rest: bytes) -> None:
         method = exchange.outgoing.method
-        framing = exchange.framing = framing_of(method, message, self._loop)
+        framing = exchange.framing = framing_of(method, message)
         # An origin that answers before it has read the request may never read the rest of it.
         exchange.is_kept = self._sender is None and keeps_alive(method, message)
+        if self._sender is not None and self._permission is not None:
+            self._sender.cancel()  # it answered without wanting the body
         self.phase = Phase.BODY
         exchange.incoming.begin(head_of(message), framing.body_bytes)
         if framing.is_complete:
@@ -280,7 +300,7 @@ class Connection(asyncio.Protocol):
             self._keeper.give_back(self)
         else:
             self.close()
-        exchange.incoming.finish()
+        exchange.incoming.finish(NO_TRAILERS if exchange.framing is None else exchange.framing.trailers)
 
     def _detach(self) -> Incoming | None:
         """Part with the exchange; returns its answer, which is whole or failed now."""

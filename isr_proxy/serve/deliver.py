@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 
+from isr_proxy.core.chunks import NO_TRAILERS
 from isr_proxy.core.decision import Refuse
 from isr_proxy.core.freshness import Times
-from isr_proxy.core.http import Head, content_length
+from isr_proxy.core.http import Fields, Head, content_length
 from isr_proxy.core.ranges import Span, wanted_spans
 from isr_proxy.core.reason import Reason, XCache
 from isr_proxy.core.settings import Route
@@ -29,7 +30,9 @@ from isr_proxy.serve.respond import (
     part_head,
     partial_head,
     pick_encoding,
+    reflected,
     relayed_head,
+    relayed_trailers,
     variant_etag,
 )
 from isr_proxy.store.base import Entry
@@ -105,7 +108,14 @@ class Delivery:
         """Send the origin's own answer as it comes."""
         head = relayed_head(answer.head, status, x_cache)
         try:
-            await self._stream(head, self._length(answer), answer.chunks(), x_cache, reason)
+            await self._stream(
+                head,
+                self._length(answer),
+                answer.chunks(),
+                x_cache,
+                reason,
+                lambda: relayed_trailers(answer.head, answer.trailers),
+            )
         finally:
             await answer.aclose()
 
@@ -118,12 +128,17 @@ class Delivery:
     def broken(self, broken: Broken, head: Head, status: str) -> None:
         """Send the origin's own error page, where nothing is stored."""
         told = relayed_head(head, status, XCache.ERROR)
-        shared = Head(told.status, told.reason, told.fields.without(frozenset({b"set-cookie"})))
+        shared = Head(told.status, told.reason, told.fields.without(frozenset({b"set-cookie", b"trailer"})))
         self._whole(shared, broken.body, XCache.ERROR, broken.failed.reason)
 
     def refuse(self, refuse: Refuse) -> None:
         """Send an error of ours that a Decision asked for."""
         self.error(refuse.status, refuse.reason, refuse.retry_after)
+
+    def reflect(self) -> None:
+        """Answer as the last on the way (RFC 9110 §7.6.2)."""
+        head, body = reflected(self._exchange.request, self._now())
+        self._whole(head, body, XCache.PASS, Reason.MAX_FORWARDS)
 
     def error(self, status: int, reason: Reason, retry_after: int | None = None) -> None:
         x_cache = XCache.FALLBACK if reason is Reason.PRERENDERED_ONLY else XCache.ERROR
@@ -158,6 +173,7 @@ class Delivery:
         chunks: AsyncIterator[bytes],
         x_cache: XCache,
         reason: Reason,
+        trailers: Callable[[], Fields] = lambda: NO_TRAILERS,
     ) -> None:
         """Send a body piece by piece; one that breaks off cuts the connection, so it never looks whole."""
         self._exchange.start(head, length)
@@ -167,7 +183,7 @@ class Delivery:
                 async for chunk in chunks:
                     await self._exchange.write(chunk)
                     sent_bytes += len(chunk)
-            self._exchange.finish()
+            self._exchange.finish(trailers())
         except (OriginError, StoreError) as error:
             self._exchange.abort()
             reason = Reason(error.word) if isinstance(error, OriginError) else Reason.STORE_FAILED

@@ -4,9 +4,8 @@ Knows bytes: heads, bodies, keep-alive, pipelining, deadlines, upgrades. Must no
 decisions; a complete head becomes an Exchange and goes to the handler it was given.
 
 One request at a time: what follows it on the wire is kept, unparsed, until it is answered and the answer is
-taken. The parser stops behind a request by itself, but goes on when it is fed, so it is not. Private to
-aiohttp and used here: `HttpRequestParser` with `message_consumed`, `max_msg_queue_size` and
-`auto_decompress`, and `BaseProtocol`'s flow control.
+taken; the Intake tells where it ends. Private to aiohttp and used here: `HttpRequestParser` with
+`message_consumed`, `max_msg_queue_size` and `auto_decompress`, and `BaseProtocol`'s flow control.
 """
 
 from __future__ import annotations
@@ -25,12 +24,14 @@ from aiohttp.http_parser import HttpRequestParser, RawRequestMessage
 from aiohttp.http_writer import HttpVersion10, HttpVersion11
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
-from isr_proxy.core.arrival import Arrived, settle
-from isr_proxy.core.http import Fields, Request
+from isr_proxy.core.arrival import Arrived, settle, tunnel_protocols
+from isr_proxy.core.chunks import BadChunks
+from isr_proxy.core.http import Fields, Request, content_length
 from isr_proxy.core.reason import Reason, XCache
 from isr_proxy.core.settings import Network
 from isr_proxy.errors import VisitorGone
 from isr_proxy.serve.exchange import Exchange
+from isr_proxy.serve.intake import Intake
 from isr_proxy.serve.respond import error_head
 from isr_proxy.serve.tunnel import VisitorTunnel
 from isr_proxy.serve.wire import CLOSE, HttpExchange, Manners, encode_head, framing_refusal
@@ -142,6 +143,7 @@ class Connection(BaseProtocol):
         )
         super().__init__(loop, parser)
         self._requests: Any = parser
+        self._intake = Intake()
         self._front = front
         self.task: asyncio.Task[None] | None = None
         self._tunnel: VisitorTunnel | None = None
@@ -154,6 +156,7 @@ class Connection(BaseProtocol):
         self._unsent_bytes = 0  # when last looked at
         self._scheme = "http"
         self._peer = ""
+        self._protocols: str | None = None  # of an upgrade that is asked for
         self.payload: StreamReader = EMPTY_PAYLOAD
         self.deadline = _FOREVER
 
@@ -204,21 +207,36 @@ class Connection(BaseProtocol):
         if self._tunnel is not None:
             self._tunnel.feed(data)
             return
-        if self._upgraded or (self.task is not None and self.payload.is_eof()):
+        if self._upgraded:
             self._keep(data)
             return
         try:
-            messages, _, _ = self._requests.feed_data(data)
-        except HttpProcessingError as error:
+            if self.task is None:
+                data = self._read_head(data)
+            if self.task is not None:
+                self._read_body(data)
+        except (HttpProcessingError, BadChunks) as error:
             self._refuse(error)
-            return
-        if messages:
-            self._begin(*messages[0])
-        elif self.task is None and data:
+
+    def _read_head(self, data: bytes) -> bytes:
+        """Feed the parser what belongs to the head, and begin once it is whole; returns what follows it."""
+        if data:
             self._is_idle = False
             self.deadline = min(self.deadline, time.monotonic() + self._front.patience.head)
-        elif self.task is not None:
+        head, rest = self._intake.head(data)
+        messages = self._requests.feed_data(head)[0] if head else ()
+        if messages:
+            self._begin(*messages[0])
+        return rest
+
+    def _read_body(self, data: bytes) -> None:
+        """Feed the parser what belongs to the body, and set aside what does not."""
+        body, rest = self._intake.body(data)
+        if not self.payload.is_eof():
+            self._requests.feed_data(body)  # empty or not: it may have stopped in the middle
             self.deadline = self._stall_deadline()
+        if rest:
+            self._keep(rest)
 
     def _keep(self, data: bytes) -> None:
         """Set aside what comes before its turn. Reading goes on as long as there is room, for a visitor who
@@ -291,15 +309,15 @@ class Connection(BaseProtocol):
         self.deadline = self._stall_deadline()
         if self._has_eof:
             self.deadline = min(self.deadline, time.monotonic() + self._front.patience.half_closed)
-        if message.upgrade and payload is EMPTY_PAYLOAD:
-            self._leave_http()
+        if message.chunked:
+            self._intake.expect_chunks()
+        elif payload is not EMPTY_PAYLOAD:
+            self._intake.expect_length(content_length(Fields(message.raw_headers)) or 0)
+        elif message.upgrade and message.version >= HttpVersion11:  # RFC 9110 §7.8: not in HTTP/1.0
+            # From here on all is raw: nothing more is parsed, whatever comes of it.
+            self._protocols = tunnel_protocols(Fields(message.raw_headers))
+            self._upgraded = self._protocols is not None
         self.task = self._loop.create_task(self._serve(message))
-
-    def _leave_http(self) -> None:
-        """Keep what follows an upgrade request raw, if it is one the parser knows (WebSocket)."""
-        self._requests.message_consumed()
-        _, self._upgraded, ahead = self._requests.feed_data(b"")
-        self._keep(ahead)
 
     async def _serve(self, message: RawRequestMessage) -> None:
         """Answer one request, then take the next or close."""
@@ -328,18 +346,24 @@ class Connection(BaseProtocol):
         """Return the request, or the status it is refused with."""
         if message.version < HttpVersion10:
             return 400  # HTTP/0.9 has no Host
+        if message.version > HttpVersion11:
+            return 505
+        method = self._intake.method or message.method
+        if method == "CONNECT":
+            return 501  # RFC 9110 §9.3.6: to tunnel to anywhere is not for a gateway
         fields = Fields(message.raw_headers)
         refusal = framing_refusal(fields, is_http11=message.version >= HttpVersion11)
         if refusal is not None:
             return refusal
         arrived = Arrived(
-            message.method,
+            method,
             message.path,
             fields,
             self._scheme,
             self._peer,
             self.payload is not EMPTY_PAYLOAD,
-            fields.get(b"upgrade") if self._upgraded else None,
+            self._protocols if self._upgraded else None,
+            f"{message.version.major}.{message.version.minor}",
         )
         request = settle(arrived, self._front.trusted, self._front.default_host)
         return 400 if isinstance(request, str) else request
@@ -357,6 +381,7 @@ class Connection(BaseProtocol):
         self._is_taking()
         self.deadline = time.monotonic() + self._front.patience.idle
         self._requests.message_consumed()
+        self._intake.begin()
         self.data_received(self._take_ahead())
         if self._has_eof and self.task is None and self.transport is not None:
             self.transport.close()
@@ -375,12 +400,12 @@ class Connection(BaseProtocol):
         self.transport.write_eof()
         self._take_ahead()
 
-    def _refuse(self, error: HttpProcessingError) -> None:
+    def _refuse(self, error: HttpProcessingError | BadChunks) -> None:
         """Answer what is not HTTP and close: nothing after it can be trusted to be a request."""
         if self.task is not None:
             self.payload.set_exception(VisitorGone("the request body is broken"))
             return
-        too_long = isinstance(error, LineTooLong) or "Too many headers" in str(error.message)
+        too_long = isinstance(error, LineTooLong) or "Too many headers" in str(error)
         self._answer_error(
             431 if too_long else 400, Reason.HEAD_TOO_LARGE if too_long else Reason.BAD_REQUEST
         )
@@ -394,6 +419,10 @@ class Connection(BaseProtocol):
             self.transport.write(encode_head(head, [(b"Content-Length", b"%d" % len(body)), CLOSE]) + body)
 
     # --- what an exchange needs ---
+
+    @property
+    def trailers(self) -> Fields:
+        return self._intake.trailers
 
     def write(self, data: bytes) -> None:
         if self.transport is None or self.transport.is_closing():

@@ -1,12 +1,13 @@
 """Passing: the visitor's own request to the origin, and its answer back, streamed both ways.
 
-Knows bodies, interim responses and upgrades. Must not know the store: nothing that passes is kept.
+Knows bodies, trailers, interim responses and upgrades. Must not know the store: nothing that passes is kept.
 """
 
 from __future__ import annotations
 
-from isr_proxy.core.forward import visitor_fields
-from isr_proxy.core.http import Head
+from isr_proxy.core.chunks import forwardable
+from isr_proxy.core.forward import accepts_trailers, forwards_left, visitor_fields
+from isr_proxy.core.http import Fields, Head
 from isr_proxy.core.reason import Reason, XCache
 from isr_proxy.core.settings import Settings
 from isr_proxy.errors import OriginError
@@ -26,6 +27,9 @@ class Passthrough:
 
     async def handle(self, exchange: Exchange, delivery: Delivery, reason: Reason) -> Head | None:
         """Pass one request; returns the head of the origin's answer, None where there was none."""
+        if forwards_left(exchange.request) == 0:
+            delivery.reflect()
+            return None
         try:
             answer = await self._client.fetch(self._outgoing(exchange))
         except OriginError as error:
@@ -41,6 +45,10 @@ class Passthrough:
 
     def _outgoing(self, exchange: Exchange) -> Outgoing:
         request = exchange.request
+
+        def trailers() -> Fields:
+            return forwardable(exchange.trailers(), frozenset())
+
         return Outgoing(
             request.method,
             request.target,
@@ -50,6 +58,9 @@ class Passthrough:
             exchange.body_bytes,
             request.upgrade,
             exchange.interim,
+            trailers,
+            expects_continue=exchange.expects_continue,
+            accepts_trailers=accepts_trailers(request),
         )
 
 
@@ -58,7 +69,8 @@ async def _tunnel(exchange: Exchange, answer: Answer, delivery: Delivery, status
     origin = answer.tunnel
     assert origin is not None, "a 101 comes with its tunnel"
     try:
-        visitor = exchange.upgrade(relayed_head(answer.head, status, XCache.PASS))
+        protocol = answer.head.fields.get(b"upgrade") or ""
+        visitor = exchange.upgrade(relayed_head(answer.head, status, XCache.PASS), protocol)
         try:
             await join(visitor, origin)
         finally:

@@ -20,6 +20,9 @@ BY_THE_BOOK = """\
   bypass: {headers: []}
 """
 
+# Nothing is looked up or stored: the visitor's own request, and the origin's own answer.
+PASSING = "- {match: /**, revalidate: 0}\n"
+
 Start = Callable[..., AbstractAsyncContextManager[Proxy]]
 
 
@@ -81,4 +84,11 @@ def start(origin: ScriptedOrigin, tmp_path: Path, clock: FakeClock) -> Start:
 async def site(start: Start, origin: ScriptedOrigin, clock: FakeClock) -> AsyncIterator[Site]:
     """A proxy that does what the standards allow at most."""
     async with start() as proxy:
+        yield Site(origin, proxy, clock)
+
+
+@pytest.fixture
+async def passing(start: Start, origin: ScriptedOrigin, clock: FakeClock) -> AsyncIterator[Site]:
+    """A proxy that passes everything."""
+    async with start(PASSING) as proxy:
         yield Site(origin, proxy, clock)
