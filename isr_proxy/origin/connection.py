@@ -14,6 +14,7 @@ timer serves all deadlines of all answers: it looks how long ago something moved
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from enum import Enum
@@ -42,6 +43,7 @@ __all__ = ["Connection", "Keeper", "Phase", "require_c_parser"]
 IDLE_LIMIT: Final = 15.0  # below the keep-alive of common origins, so that they rarely close first
 CONTINUE_LIMIT: Final = 1.0  # many origins know no 100-continue and wait for the body, as curl knows
 INTERIMS_MAX: Final = 64  # an endless row of 1xx is no answer
+_READ_BYTES: Final = 64 * 1024
 TIMER_SLACK: Final = 0.002  # a loop may wake a timer this much early
 
 
@@ -135,6 +137,8 @@ class Connection(asyncio.Protocol):
                 await self._send_chunked(body, outgoing)
             else:
                 await self._send_plain(body, outgoing.body_bytes)
+        except OriginReset:
+            pass  # an answer may still be on its way in; `connection_lost` tells what became of it
         except Exception as error:
             self._sender = None
             self._fail(error)
@@ -346,6 +350,8 @@ class Connection(asyncio.Protocol):
     # --- the end ---
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if exc is not None and self._exchange is not None:
+            self._read_rest()
         exchange = self._exchange
         if exchange is None:
             self.close()
@@ -353,6 +359,23 @@ class Connection(asyncio.Protocol):
             self._complete(exchange, is_kept=False)
         else:
             self._fail(self._cut_off(exchange, exc))
+
+    def _read_rest(self) -> None:
+        """Take what came before the connection broke.
+
+        An origin that answers early and closes resets the connection on the rest of our request. Writing
+        finds that out before reading does, and its answer lies in the socket (RFC 9112 §9.5).
+        """
+        transport = self.transport
+        if transport is None or transport.get_extra_info("sslcontext") is not None:
+            return
+        sock = transport.get_extra_info("socket")
+        self._is_read_paused = True  # there is nothing left to pause
+        try:
+            while self._exchange is not None and (data := os.read(sock.fileno(), _READ_BYTES)):
+                self.data_received(data)
+        except OSError:
+            pass  # nothing more, or nothing to read from
 
     def _cut_off(self, exchange: Exchange, exc: Exception | None) -> OriginError:
         """Name what the loss of the connection means for the answer."""
