@@ -104,9 +104,13 @@ class Delivery:
             return
         await self._stream(head, opening.body_bytes, opening.writer.reader(), XCache.MISS, reason)
 
+    def switched(self, head: Head, status: str) -> Head:
+        """Return the head of a 101, whose sending leaves HTTP."""
+        return relayed_head(head, status, XCache.PASS, self._now())
+
     async def relay(self, answer: Answer, status: str, x_cache: XCache, reason: Reason) -> None:
         """Send the origin's own answer as it comes."""
-        head = relayed_head(answer.head, status, x_cache)
+        head = relayed_head(answer.head, status, x_cache, self._now())
         try:
             await self._stream(
                 head,
@@ -127,7 +131,7 @@ class Delivery:
 
     def broken(self, broken: Broken, head: Head, status: str) -> None:
         """Send the origin's own error page, where nothing is stored."""
-        told = relayed_head(head, status, XCache.ERROR)
+        told = relayed_head(head, status, XCache.ERROR, self._now())
         shared = Head(told.status, told.reason, told.fields.without(frozenset({b"set-cookie", b"trailer"})))
         self._whole(shared, broken.body, XCache.ERROR, broken.failed.reason)
 

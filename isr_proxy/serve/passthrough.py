@@ -14,7 +14,7 @@ from isr_proxy.errors import OriginError
 from isr_proxy.origin.client import Answer, Client, Outgoing
 from isr_proxy.serve.deliver import Delivery, failure_status
 from isr_proxy.serve.exchange import Exchange
-from isr_proxy.serve.respond import forward_status, relayed_head
+from isr_proxy.serve.respond import forward_status
 from isr_proxy.serve.tunnel import join
 
 
@@ -70,7 +70,7 @@ async def _tunnel(exchange: Exchange, answer: Answer, delivery: Delivery, status
     assert origin is not None, "a 101 comes with its tunnel"
     try:
         protocol = answer.head.fields.get(b"upgrade") or ""
-        visitor = exchange.upgrade(relayed_head(answer.head, status, XCache.PASS), protocol)
+        visitor = exchange.upgrade(delivery.switched(answer.head, status), protocol)
         try:
             await join(visitor, origin)
         finally:

@@ -129,9 +129,13 @@ def opening_head(head: Head, admit: Admit, route: Route, status: str, x_cache: X
     return Head(head.status, head.reason, Fields(lines))
 
 
-def relayed_head(head: Head, status: str, x_cache: XCache) -> Head:
+def relayed_head(head: Head, status: str, x_cache: XCache, now: float) -> Head:
     """Build the head of an answer that goes through: the origin's own, less what only caches read."""
-    fields = end_to_end(head.fields).without(_RELAY_DROPS)
+    # RFC 9110 §8.6: the length in a 304 is that of the page, and no body follows to disagree with it.
+    drops = _RELAY_DROPS - {b"content-length"} if head.status == 304 else _RELAY_DROPS
+    fields = end_to_end(head.fields).without(drops)
+    if b"date" not in fields:  # RFC 9110 §6.6.1: whoever forwards it says when it came
+        fields = fields.plus((b"Date", format_date(now).encode()))
     return Head(
         head.status,
         head.reason,

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import Visitor, config, running
+from isr_proxy.core.http import format_date
+from tests.harness import START, Visitor, config, running
 from tests.http.conftest import PASSING, Site, Start
 from tests.http.requirements import requires
 from tests.scripted_origin import Exchange, ScriptedOrigin, Send, head, page
@@ -128,6 +129,22 @@ async def test_no_transformation(passing: Site) -> None:
     assert reply.body == b"\x1f\x8bnot really"
     assert {name: reply.headers[name.lower()] for name in headers} == headers
     assert passing.last.header("accept-encoding") == "gzip, br"
+
+
+@requires("RFC 9110 §6.6.1", "Date is added where the origin sent none, and left alone where it did")
+@pytest.mark.parametrize("date", ["Sun, 06 Nov 1994 08:49:37 GMT", None])
+async def test_date(date: str | None, passing: Site) -> None:
+    passing.on("/p", page("hello", {"Date": date} if date else {}))
+    assert (await passing.get("/p")).headers["date"] == (date or format_date(START))
+
+
+@requires("RFC 9110 §8.6", "the length in a 304 is the page's own, and is passed")
+async def test_length_of_a_304(passing: Site) -> None:
+    passing.on("/p", [Send(head(304, {"Content-Length": "5", "ETag": '"a"'}))])
+    visitor = await passing.proxy.visitor()
+    for _ in range(2):
+        reply = await visitor.get("/p", {"If-None-Match": '"a"'})
+        assert (reply.status, reply.headers["content-length"]) == (304, "5")
 
 
 # --- upgrades (§7.8) ---
