@@ -364,7 +364,8 @@ class Connection(asyncio.Protocol):
         """Take what came before the connection broke.
 
         An origin that answers early and closes resets the connection on the rest of our request. Writing
-        finds that out before reading does, and its answer lies in the socket (RFC 9112 §9.5).
+        finds that out before reading does, and its answer lies in the socket (RFC 9112 §9.5), which the loop
+        closes after it has told us.
         """
         transport = self.transport
         if transport is None or transport.get_extra_info("sslcontext") is not None:
