@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
 from isr_proxy.core.entry import Meta
@@ -68,6 +69,7 @@ _CONDITIONAL: Final = frozenset(
 # the same for everybody, or in the key.
 OURS: Final = HOP_BY_HOP | _REBUILT | _CONDITIONAL
 NEVER_VARYING: Final = OURS | _UNKEYED
+_NOT_PASSED: Final = (HOP_BY_HOP | _REBUILT) - {b"via"}  # which is appended to
 _IDENTITY: Final[Line] = (b"Accept-Encoding", b"identity")
 
 
@@ -98,7 +100,7 @@ def _headers(dimensions: Iterable[Dimension]) -> list[Line]:
 
 def visitor_fields(request: Request) -> Fields:
     """Build a pass's fields: the visitor's own, with what only we can know rebuilt."""
-    kept = _own_lines(request.fields, _REBUILT - {b"via"})
+    kept = _own_lines(request.fields, _NOT_PASSED)
     if left := forwards_left(request):
         kept = [(line[0], b"%d" % (left - 1)) if line[0].lower() == _MAX_FORWARDS else line for line in kept]
     return Fields([*kept, *_expectations(request), *_announced(request), *_ours(request)])
@@ -109,12 +111,12 @@ def shared_fields(request: Request) -> Fields:
 
     The visitor's own, without what would make the answer less than the whole page or poison it.
     """
-    kept = _own_lines(request.fields, _REBUILT | _UNKEYED | _CONDITIONAL)
+    kept = _own_lines(request.fields, NEVER_VARYING)
     return Fields([*kept, _IDENTITY, *_ours(request)])
 
 
 def _own_lines(fields: Fields, drop: frozenset[bytes]) -> list[Line]:
-    return [line for line in end_to_end(fields) if not _is_in(line[0].lower(), drop | HOP_BY_HOP)]
+    return [line for line in end_to_end(fields) if not _is_in(line[0].lower(), drop)]
 
 
 def _is_in(name: bytes, names: frozenset[bytes]) -> bool:
@@ -162,11 +164,12 @@ def passages(fields: Fields) -> int:
     return sum(item.split()[1:2] == [_NAME] for item in tokens(fields.get(b"via")))
 
 
-def _ours(request: Request) -> list[Line]:
+def _ours(request: Request) -> tuple[Line, ...]:
     return _forwarded(request.scheme, request.host, request.forwarded_for, request.version)
 
 
-def _forwarded(scheme: str, host: str, chain: str, version: str) -> list[Line]:
+@lru_cache(maxsize=1024)  # visitors come again and again, and writing it costs more than all the rest
+def _forwarded(scheme: str, host: str, chain: str, version: str) -> tuple[Line, ...]:
     lines = [
         ("X-Forwarded-For", chain),
         ("X-Forwarded-Proto", scheme),
@@ -175,7 +178,7 @@ def _forwarded(scheme: str, host: str, chain: str, version: str) -> list[Line]:
         ("Forwarded", _elements(scheme, host, chain)),
         ("Via", f"{version} {_NAME}"),
     ]
-    return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in lines if value]
+    return tuple((name.encode("latin-1"), value.encode("latin-1")) for name, value in lines if value)
 
 
 def _port(scheme: str, host: str) -> str:

@@ -72,6 +72,15 @@ async def test_targets(target: str, passing: Site) -> None:
     assert passing.last.target == target
 
 
+@requires("RFC 9112 §3.2", "raw bytes beyond ASCII are no request target")
+@pytest.mark.parametrize("target", ["/\xe9", "/?\xe9", "/\xc3\xa9"])
+async def test_targets_beyond_ascii(target: str, passing: Site) -> None:
+    visitor = await passing.proxy.visitor()
+    visitor.writer.write(f"GET {target} HTTP/1.1\r\nHost: a\r\n\r\n".encode("latin-1"))
+    assert (await visitor.reply()).status == 400
+    assert passing.origin.requests == []
+
+
 @requires("RFC 9110 §7.6.1", "hop-by-hop fields, and what Connection names, end here; both ways")
 async def test_connection(passing: Site) -> None:
     hops = {
@@ -207,6 +216,19 @@ async def test_no_upgrade_in_http_10(passing: Site) -> None:
     visitor.writer.write(b"GET /p HTTP/1.0\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
     assert (await visitor.reply()).text == "plain"
     assert passing.last.header("upgrade") is None
+
+
+@requires("RFC 9110 §7.8", "an upgrade behind a body is not asked for; the request is answered as any other")
+async def test_no_upgrade_behind_a_body(passing: Site) -> None:
+    passing.on("/p", page("plain"))
+    visitor = await passing.proxy.visitor()
+    asked = {"Connection": "upgrade", "Upgrade": "websocket", "Content-Length": "2"}
+    visitor.send("/p", asked, method="POST")
+    visitor.writer.write(b"hi" + b"\x81\x00")
+    reply = await visitor.reply()
+    assert (reply.text, reply.headers["connection"]) == ("plain", "close")
+    assert (passing.last.body, passing.last.header("upgrade")) == (b"hi", None)
+    assert await visitor.reader.read() == b""
 
 
 @requires("RFC 9110 §15.5.22", "426 says to which protocol")
