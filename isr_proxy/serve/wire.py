@@ -62,7 +62,8 @@ def framing_refusal(fields: Fields, *, is_http11: bool) -> int | None:
     """Return the status for a body framed as nobody should believe (RFC 9112 §6.1), None for any other."""
     coding = fields.get(b"transfer-encoding")
     if coding is None:
-        return None
+        is_readable = b"content-length" not in fields or content_length(fields) is not None
+        return None if is_readable else 400
     if not is_http11:
         return 400
     return None if coding.strip().lower() == "chunked" else 501

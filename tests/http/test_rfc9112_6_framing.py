@@ -147,6 +147,19 @@ async def test_request_bodies(method: bytes, framing: bytes, body: bytes, sent: 
     assert {"content-length", "transfer-encoding"} & {name for name, _ in passing.last.headers} == {sent}
 
 
+@requires(
+    "RFC 9112 §6.3", "a length that is none, or too long to be one, is refused; nothing behind it is read"
+)
+@pytest.mark.parametrize("length", ["9" * 18 + "9", "0" * 20 + "5", "+5", "5, 5", "0x5", "5 5", "\xb2"])
+async def test_bad_lengths(length: str, passing: Site) -> None:
+    visitor = await passing.proxy.visitor()
+    raw = f"POST /p HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\nhello"
+    visitor.writer.write(raw.encode("latin-1") + b"GET /evil HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert (await visitor.reply()).status == 400
+    assert await visitor.reader.read() == b""
+    assert passing.origin.requests == []
+
+
 @requires("RFC 9112 §6.1", "a request in a coding that nobody knows is refused with 501")
 async def test_unknown_coding(passing: Site) -> None:
     visitor = await passing.proxy.visitor()
