@@ -14,6 +14,7 @@
     │   ├── OriginTimeout      connect, first byte, between chunks, or the whole
     │   ├── OriginReset        closed before or in the middle of an answer
     │   └── OriginProtocol     not HTTP, or a body cut short of its length
+    ├── BodyRefused            the visitor's own body is broken, too large or too slow; carries a `Reason`
     └── VisitorGone            the visitor hung up: nobody is left to answer
 
 Knows nothing but the standard library; every room may raise these.
@@ -106,6 +107,14 @@ class OriginReset(OriginError):
 
 class OriginProtocol(OriginError):
     """Not HTTP, or a body shorter than it promised."""
+
+
+class BodyRefused(IsrProxyError):
+    """The visitor's own body is not taken any further; `word` is the value of a `core.reason.Reason`."""
+
+    def __init__(self, word: str, detail: str) -> None:
+        super().__init__(detail)
+        self.word = word
 
 
 class VisitorGone(IsrProxyError):

@@ -58,6 +58,7 @@ FORBIDDEN_TRAILERS: Final = HOP_BY_HOP | {
     b"warning",
     b"www-authenticate",
 }
+_FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
 _FORBIDDEN_PREFIXES: Final = (b"x-forwarded-", b"proxy-", b"access-control-")
 NO_TRAILERS: Final = Fields()
 
@@ -165,8 +166,8 @@ class ChunkReader:
             return
         found = _TRAILER.fullmatch(line)
         self._trailer_bytes += len(line)
-        if found is None:
-            raise BadChunks("a trailer is not a field")
+        if found is None or found[1].lower() in _FRAMING:  # RFC 9110 §6.5.1: an attack, not a mistake
+            raise BadChunks("a trailer is not a field, or frames the message")
         if self._trailer_bytes > _TRAILER_BYTES or len(self._lines) >= _TRAILERS_MAX:
             raise BadChunks("the trailer section is too large")
         self._lines.append((found[1], found[2]))

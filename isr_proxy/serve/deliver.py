@@ -15,7 +15,7 @@ from isr_proxy.core.http import Fields, Head, content_length
 from isr_proxy.core.ranges import Span, wanted_spans
 from isr_proxy.core.reason import Reason, XCache
 from isr_proxy.core.settings import Route
-from isr_proxy.errors import OriginError, StoreError
+from isr_proxy.errors import BodyRefused, OriginError, StoreError
 from isr_proxy.origin.client import Answer
 from isr_proxy.serve.exchange import Exchange
 from isr_proxy.serve.outcome import Observer, Outcome
@@ -188,9 +188,9 @@ class Delivery:
                     await self._exchange.write(chunk)
                     sent_bytes += len(chunk)
             self._exchange.finish(trailers())
-        except (OriginError, StoreError) as error:
+        except (OriginError, StoreError, BodyRefused) as error:
             self._exchange.abort()
-            reason = Reason(error.word) if isinstance(error, OriginError) else Reason.STORE_FAILED
+            reason = Reason.STORE_FAILED if isinstance(error, StoreError) else Reason(error.word)
             x_cache = XCache.ERROR
         finally:
             self.record(head.status, x_cache, reason, sent_bytes)

@@ -29,7 +29,7 @@ from isr_proxy.core.chunks import BadChunks
 from isr_proxy.core.http import Fields, Request, content_length
 from isr_proxy.core.reason import Reason, XCache
 from isr_proxy.core.settings import Network
-from isr_proxy.errors import VisitorGone
+from isr_proxy.errors import BodyRefused, VisitorGone
 from isr_proxy.serve.exchange import Exchange
 from isr_proxy.serve.intake import Intake
 from isr_proxy.serve.respond import error_head
@@ -403,7 +403,8 @@ class Connection(BaseProtocol):
     def _refuse(self, error: HttpProcessingError | BadChunks) -> None:
         """Answer what is not HTTP and close: nothing after it can be trusted to be a request."""
         if self.task is not None:
-            self.payload.set_exception(VisitorGone("the request body is broken"))
+            self._is_broken = True
+            self.payload.set_exception(BodyRefused(Reason.BAD_REQUEST.value, "the body is broken"))
             return
         too_long = isinstance(error, LineTooLong) or "Too many headers" in str(error)
         self._answer_error(

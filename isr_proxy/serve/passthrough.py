@@ -10,7 +10,7 @@ from isr_proxy.core.forward import accepts_trailers, forwards_left, visitor_fiel
 from isr_proxy.core.http import Fields, Head
 from isr_proxy.core.reason import Reason, XCache
 from isr_proxy.core.settings import Settings
-from isr_proxy.errors import OriginError
+from isr_proxy.errors import BodyRefused, OriginError
 from isr_proxy.origin.client import Answer, Client, Outgoing
 from isr_proxy.serve.deliver import Delivery, failure_status
 from isr_proxy.serve.exchange import Exchange
@@ -35,6 +35,9 @@ class Passthrough:
         except OriginError as error:
             failed = Reason(error.word)
             delivery.error(failure_status(failed), failed)
+            return None
+        except BodyRefused as error:
+            delivery.error(400, Reason(error.word))
             return None
         status = forward_status(reason, status=answer.head.status)
         if answer.head.status == 101:

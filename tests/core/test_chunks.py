@@ -67,6 +67,8 @@ BAD = [
     b"0\r\nA: a\rb\r\n\r\n",
     b"0\r\nA: a\x00\r\n\r\n",
     b"0\r\n\n",
+    b"0\r\nContent-Length: 1\r\n\r\n",
+    b"0\r\nTRANSFER-ENCODING: chunked\r\n\r\n",
     b"1;" + b"a" * 5000,
     b"0\r\nA: " + b"a" * 9000,
     b"0\r\n" + b"A: 1\r\n" * 65 + b"\r\n",

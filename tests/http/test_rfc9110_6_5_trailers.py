@@ -6,7 +6,7 @@ import pytest
 
 from tests.http.conftest import Site
 from tests.http.requirements import requires
-from tests.scripted_origin import Headers, Send, Step, head, page
+from tests.scripted_origin import Exchange, Headers, Send, Step, head, page
 
 CHUNKED = {"Transfer-Encoding": "chunked"}
 POST = b"POST /p HTTP/1.1\r\nHost: site.example\r\nTransfer-Encoding: chunked\r\n"
@@ -41,7 +41,7 @@ async def test_request_trailers(passing: Site) -> None:
 @requires("RFC 9110 §6.5.1", "fields that frame, route, authenticate or describe content are no trailers")
 async def test_forbidden_trailers(passing: Site) -> None:
     evil = (
-        b"Content-Length: 5\r\nTransfer-Encoding: x\r\nHost: evil\r\nAuthorization: x\r\nSet-Cookie: a=1\r\n"
+        b"Host: evil\r\nAuthorization: x\r\nSet-Cookie: a=1\r\n"
         b"Content-Type: x\r\nVary: x\r\nX-Forwarded-For: x\r\nX_Forwarded_For: x\r\nConnection: x\r\n"
     )
     passing.on("/p", answer(evil + b"X-Fine: 1\r\n"))
@@ -49,6 +49,35 @@ async def test_forbidden_trailers(passing: Site) -> None:
     visitor.writer.write(POST + b"\r\n0\r\n" + evil + b"X-Fine: 1\r\n\r\n")
     assert (await visitor.reply()).trailers == {"x-fine": "1"}
     assert passing.last.trailers == [("x-fine", "1")]
+
+
+@requires(
+    "RFC 9112 §7.1",
+    "a body that is not chunked as it should be is refused with 400, and the origin is cut off",
+)
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"x\r\n",
+        b"5\r\nhello!\r\n0\r\n\r\n",
+        b"5\nhello\r\n0\r\n\r\n",
+        b"0\r\nX : 1\r\n\r\n",
+        b"0\r\nContent-Length: 5\r\n\r\n",
+        b"0\r\nTransfer-Encoding: chunked\r\n\r\n",
+    ],
+)
+async def test_broken_chunks(body: bytes, passing: Site) -> None:
+    async def script(exchange: Exchange) -> None:
+        assert not (await exchange.reader.read()).endswith(b"0\r\n\r\n")  # it must not look whole
+        exchange.close()
+
+    passing.on("/p", script)
+    visitor = await passing.proxy.visitor()
+    visitor.writer.write(POST + b"\r\n2\r\nhi\r\n" + body + b"GET /evil HTTP/1.1\r\nHost: a\r\n\r\n")
+    reply = await visitor.reply()
+    assert (reply.status, reply.headers["connection"]) == (400, "close")
+    assert await visitor.reader.read() == b""
+    assert passing.hits("/evil") == 0
 
 
 @requires("RFC 9110 §6.5.1", "a trailer never becomes a header of the next request on the connection")
