@@ -146,6 +146,7 @@ class Connection(BaseProtocol):
         self._intake = Intake()
         self._front = front
         self.task: asyncio.Task[None] | None = None
+        self._is_serving = False  # the task has begun
         self._tunnel: VisitorTunnel | None = None
         self._ahead = bytearray()  # what came before its turn: behind the request that is answered now
         self._has_eof = False
@@ -322,6 +323,7 @@ class Connection(BaseProtocol):
     async def _serve(self, message: RawRequestMessage) -> None:
         """Answer one request, then take the next or close."""
         exchange: HttpExchange | None = None
+        self._is_serving = True
         try:
             request = self._settle(message)
             if isinstance(request, int):
@@ -371,6 +373,7 @@ class Connection(BaseProtocol):
     def _end(self, *, keep: bool) -> None:
         """Finish a request: close, or let the parser take the next."""
         self.task = None
+        self._is_serving = False
         if self.transport is None:
             return
         if not keep or self._upgraded or self._front.is_draining or self.transport.is_closing():
@@ -402,11 +405,14 @@ class Connection(BaseProtocol):
 
     def _refuse(self, error: HttpProcessingError | BadChunks) -> None:
         """Answer what is not HTTP and close: nothing after it can be trusted to be a request."""
-        if self.task is not None:
+        if self._is_serving:
             self._is_broken = True
             self.payload.set_exception(BodyRefused(Reason.BAD_REQUEST.value, "the body is broken"))
             return
         too_long = isinstance(error, LineTooLong) or "Too many headers" in str(error)
+        if self.task is not None:  # broken before anybody has heard of the request
+            self.task.cancel()
+            self.task = None
         self._answer_error(
             431 if too_long else 400, Reason.HEAD_TOO_LARGE if too_long else Reason.BAD_REQUEST
         )

@@ -88,6 +88,17 @@ def test_blanks_behind_a_size_are_an_origins_to_write() -> None:
         read(b"1  \r\na\r\n0 \r\n\r\n")
 
 
+@pytest.mark.parametrize("extension", [b";a", b" ;\ta = b", b';a="x;\\"\xff";b=c', b";a=b;c"])
+def test_extensions_are_left_out(extension: bytes) -> None:
+    assert read(b"1" + extension + b"\r\na\r\n0" + extension + b"\r\n\r\n").is_complete
+
+
+@pytest.mark.parametrize("extension", [b";", b";=a", b";a=", b';a="', b";a b", b",a", b';a="x"y'])
+def test_extensions_that_are_none_are_a_visitors_fault(extension: bytes) -> None:
+    with pytest.raises(BadChunks):
+        read(b"1" + extension + b"\r\na\r\n0\r\n\r\n")
+
+
 def test_trailers_that_may_go_on() -> None:
     said = fields("X: 1 | Content-Length: 1 | Host: a | Proxy-X: 1 | Content_Type: a | Named: 1 | X: 2")
     assert forwardable(said, frozenset({b"named"})) == fields("X: 1 | X: 2")
