@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 # command:Debian package. What the tests start besides Python.
-TEST_COMMANDS := node:nodejs npm:npm openssl:openssl curl:curl
+TEST_COMMANDS := node:nodejs npm:npm openssl:openssl curl:curl nginx:nginx-light
 BENCH_COMMANDS := wrk:wrk nginx:nginx-light
 
 .DEFAULT_GOAL := help

@@ -14,7 +14,7 @@
     │   ├── OriginTimeout      connect, first byte, between chunks, or the whole
     │   ├── OriginReset        closed before or in the middle of an answer
     │   └── OriginProtocol     not HTTP, or a body cut short of its length
-    ├── BodyRefused            the visitor's own body is too large or too slow; carries the `Reason`'s word
+    ├── BodyRefused            the visitor's own body is broken, too large or too slow; carries a `Reason`
     └── VisitorGone            the visitor hung up: nobody is left to answer
 
 Knows nothing but the standard library; every room may raise these.

@@ -43,6 +43,7 @@ class Reply:
     body: bytes
     is_whole: bool = True
     interim: tuple[int, ...] = ()
+    trailers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def text(self) -> str:
@@ -89,8 +90,9 @@ class Visitor:
             interim.append(status)
         if method == "HEAD" or status in (101, 204, 304):
             return Reply(status, headers, b"", interim=tuple(interim))
-        body, is_whole = await self._body(headers)
-        return Reply(status, headers, body, is_whole, tuple(interim))
+        trailers: dict[str, str] = {}
+        body, is_whole = await self._body(headers, trailers)
+        return Reply(status, headers, body, is_whole, tuple(interim), trailers)
 
     async def _head(self) -> tuple[int, dict[str, str]]:
         raw = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1")
@@ -103,10 +105,10 @@ class Visitor:
                 headers[name] = f"{headers[name]}, {value.strip()}" if name in headers else value.strip()
         return int(first.split(" ")[1]), headers
 
-    async def _body(self, headers: Mapping[str, str]) -> tuple[bytes, bool]:
+    async def _body(self, headers: Mapping[str, str], trailers: dict[str, str]) -> tuple[bytes, bool]:
         try:
             if headers.get("transfer-encoding") == "chunked":
-                return await self._chunked()
+                return await self._chunked(trailers)
             if "content-length" in headers:
                 return await self.reader.readexactly(int(headers["content-length"])), True
             return await self.reader.read(), True
@@ -115,13 +117,15 @@ class Visitor:
         except ConnectionError:
             return b"", False
 
-    async def _chunked(self) -> tuple[bytes, bool]:
+    async def _chunked(self, trailers: dict[str, str]) -> tuple[bytes, bool]:
         body = b""
         try:
             while size := int(await self.reader.readuntil(b"\r\n"), 16):
                 body += await self.reader.readexactly(size)
                 await self.reader.readexactly(2)
-            await self.reader.readexactly(2)
+            while line := (await self.reader.readuntil(b"\r\n"))[:-2].decode("latin-1"):
+                name, _, value = line.partition(":")
+                trailers[name.lower()] = value.strip()
         except (asyncio.IncompleteReadError, ConnectionError):
             return body, False
         return body, True

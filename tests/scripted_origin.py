@@ -99,6 +99,7 @@ class Recorded:
     headers: list[tuple[str, str]]  # names in lower case, in wire order
     connection: int  # the how-manieth connection carried it, from 1
     body: bytes = b""
+    trailers: list[tuple[str, str]] = field(default_factory=list)  # behind a chunked body, as `headers`
 
     @property
     def path(self) -> str:
@@ -320,5 +321,7 @@ async def _read_body(request: Recorded, reader: asyncio.StreamReader) -> bytes:
     body = b""
     while size := int(await reader.readuntil(b"\r\n"), 16):
         body += (await reader.readexactly(size + 2))[:-2]
-    await reader.readuntil(b"\r\n")
+    while line := (await reader.readuntil(b"\r\n"))[:-2].decode("latin-1"):
+        name, _, value = line.partition(":")
+        request.trailers.append((name.lower(), value.strip()))
     return body

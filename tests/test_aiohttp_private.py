@@ -88,24 +88,3 @@ def test_it_refuses_what_we_do_not_check_again(head: bytes) -> None:
     with pytest.raises(http_exceptions.HttpProcessingError) as caught:
         _parser(response_with_body=False).feed_data(head)
     assert isinstance(caught.value.message, str)
-
-
-CHUNKED = b"HTTP/1.1 200 OK\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
-
-
-def test_a_chunked_payload_is_read_as_it_comes() -> None:
-    parser = _parser()
-    payload = parser.feed_data(CHUNKED)[0][0][1]
-    assert (payload.read_nowait(-1), payload.is_eof()) == (b"", False)
-    parser.feed_data(b"2\r\nab\r\n1\r\nc")
-    assert (payload.read_nowait(-1), payload.is_eof()) == (b"abc", False)
-    parser.feed_data(b"\r\n0\r\nX-Trailer: 1\r\n\r\n")
-    assert (payload.read_nowait(-1), payload.is_eof()) == (b"", True)
-
-
-def test_bytes_behind_the_last_chunk_are_refused_after_the_end() -> None:
-    parser = _parser()
-    payload = parser.feed_data(CHUNKED)[0][0][1]
-    with pytest.raises(http_exceptions.HttpProcessingError):
-        parser.feed_data(b"2\r\nab\r\n0\r\n\r\nHTT")
-    assert (payload.read_nowait(-1), payload.is_eof()) == (b"ab", True)

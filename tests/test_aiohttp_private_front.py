@@ -59,14 +59,27 @@ async def test_a_message_without_a_body_has_the_empty_payload() -> None:
     assert (message.method, message.raw_headers, message.should_close) == ("GET", ((b"Host", b"a"),), False)
 
 
-async def test_what_follows_an_upgrade_request_comes_back_raw() -> None:
+async def test_an_upgrade_is_told_with_the_head() -> None:
     parser = await _parser()
-    asked = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
-    messages, _, _ = parser.feed_data(asked + b"\x81\x00")
-    assert messages[0][0].upgrade
-    parser.message_consumed()
-    _, is_upgraded, tail = parser.feed_data(b"")
-    assert (is_upgraded, tail) == (True, b"\x81\x00")
+    asked = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: foo\r\n\r\n"
+    assert parser.feed_data(asked)[0][0][0].upgrade
+
+
+async def test_a_payload_counts_what_came_of_it() -> None:
+    parser = await _parser()
+    (_, payload), *_ = parser.feed_data(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n")[0]
+    assert (payload.total_bytes, payload.is_eof()) == (0, False)
+    parser.feed_data(b"ab")
+    assert (payload.total_bytes, payload.is_eof()) == (2, False)
+
+
+async def test_a_last_chunk_ends_a_payload() -> None:
+    parser = await _parser()
+    asked = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    (message, payload), *_ = parser.feed_data(asked)[0]
+    assert message.chunked
+    parser.feed_data(b"2\r\nab\r\n0\r\n\r\n")
+    assert (await payload.readany(), payload.is_eof()) == (b"ab", True)
 
 
 @pytest.mark.parametrize(

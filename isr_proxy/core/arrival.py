@@ -35,6 +35,7 @@ class Arrived:
     peer: str
     has_body: bool
     upgrade: str | None = None
+    version: str = "1.1"
 
 
 def settle(arrived: Arrived, trusted: Sequence[Network], default_host: str) -> Request | str:
@@ -45,6 +46,8 @@ def settle(arrived: Arrived, trusted: Sequence[Network], default_host: str) -> R
     chain, hops = _chain(arrived, trusted)
     scheme = _scheme(arrived, hops)
     target, authority = split_absolute(arrived.target)
+    if arrived.method == "OPTIONS" and authority is not None and arrived.target.endswith(f"//{authority}"):
+        target = "*"  # RFC 9112 §3.2.4: that is how a proxy is asked about the whole server
     host = _host(arrived, authority, scheme, hops, default_host)
     if host is None:
         return "Host is missing, not a host, given twice, or not that of the target"
@@ -60,6 +63,7 @@ def settle(arrived: Arrived, trusted: Sequence[Network], default_host: str) -> R
         _client(chain, hops),
         ", ".join(chain),
         arrived.upgrade,
+        arrived.version,
     )
 
 
@@ -74,6 +78,20 @@ def without_nominated(fields: Fields) -> Fields:
 
 
 _KEPT: Final = HOP_BY_HOP | {b"close", b"host", b"content-length", b"expect"}
+
+
+def tunnel_protocols(fields: Fields) -> str | None:
+    """Return which of the protocols in Upgrade are asked of the origin; None: there is nothing to ask.
+
+    Not HTTP itself: a tunnel of HTTP/2 (h2c) would carry further requests past every rule here. To go on
+    in HTTP/1.1 is always a right answer (RFC 9110 §7.8).
+    """
+    asked = [item.strip() for item in (fields.get(b"upgrade") or "").split(",")]
+    kept = [item for item in asked if item and item.partition("/")[0].lower() not in _NEVER_TUNNELLED]
+    return ", ".join(kept) or None
+
+
+_NEVER_TUNNELLED: Final = frozenset({"h2c", "h2", "http", "tls"})
 
 
 def _escaped(target: str) -> str:

@@ -6,15 +6,18 @@ connection's to write.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable
+from functools import lru_cache
 from typing import Final
 
 from isr_proxy.core.entry import Meta
-from isr_proxy.core.http import HOP_BY_HOP, Fields, Line, Request, end_to_end
+from isr_proxy.core.http import HOP_BY_HOP, TOKEN, Fields, Line, Request, end_to_end, tokens
 from isr_proxy.core.key import Dimension, Key, Variant
 
 USER_AGENT: Final = b"isr-proxy"
-_VIA: Final = b"1.1 isr-proxy"
+_NAME: Final = "isr-proxy"  # in Via
+VIA_MAX: Final = 8  # times that a request may have come through here, or through others of our name
 
 # Rebuilt here, whoever sent them; only what `trusted_proxies` said survives, inside the Request.
 _REBUILT: Final = frozenset(
@@ -97,6 +100,7 @@ _CONDITIONAL: Final = frozenset(
 # the same for everybody, or in the key.
 OURS: Final = HOP_BY_HOP | _REBUILT | _CONDITIONAL
 NEVER_VARYING: Final = OURS | _UNKEYED
+_NOT_PASSED: Final = (HOP_BY_HOP | _REBUILT) - {b"via"}  # which is appended to
 _IDENTITY: Final[Line] = (b"Accept-Encoding", b"identity")
 
 
@@ -114,7 +118,7 @@ def neutral_fields(key: Key, variant: Variant) -> Fields:
     )
     if cookies:
         lines.append((b"Cookie", cookies.encode("latin-1")))
-    return Fields([*lines, *_forwarded(key.scheme, key.host, None)])
+    return Fields([*lines, *_forwarded(key.scheme, key.host, "", "1.1")])
 
 
 def _headers(dimensions: Iterable[Dimension]) -> list[Line]:
@@ -127,8 +131,10 @@ def _headers(dimensions: Iterable[Dimension]) -> list[Line]:
 
 def visitor_fields(request: Request) -> Fields:
     """Build a pass's fields: the visitor's own, with what only we can know rebuilt."""
-    kept = _own_lines(request.fields, _REBUILT)
-    return Fields([*kept, *_forwarded(request.scheme, request.host, request.forwarded_for)])
+    kept = _own_lines(request.fields, _NOT_PASSED)
+    if left := forwards_left(request):
+        kept = [(line[0], b"%d" % (left - 1)) if line[0].lower() == _MAX_FORWARDS else line for line in kept]
+    return Fields([*kept, *_expectations(request), *_announced(request), *_ours(request)])
 
 
 def shared_fields(request: Request, keyed: Collection[str] = ()) -> Fields:
@@ -143,11 +149,11 @@ def shared_fields(request: Request, keyed: Collection[str] = ()) -> Fields:
         for line in end_to_end(request.fields)
         if (name := line[0].lower()) in named or not (b"_" in name or name in NEVER_VARYING)
     ]
-    return Fields([*kept, _IDENTITY, *_forwarded(request.scheme, request.host, request.forwarded_for)])
+    return Fields([*kept, _IDENTITY, *_ours(request)])
 
 
 def _own_lines(fields: Fields, drop: frozenset[bytes]) -> list[Line]:
-    return [line for line in end_to_end(fields) if not _is_in(line[0].lower(), drop | HOP_BY_HOP)]
+    return [line for line in end_to_end(fields) if not _is_in(line[0].lower(), drop)]
 
 
 def _is_in(name: bytes, names: frozenset[bytes]) -> bool:
@@ -155,15 +161,96 @@ def _is_in(name: bytes, names: frozenset[bytes]) -> bool:
     return name in names or (b"_" in name and name.replace(b"_", b"-") in names)
 
 
-def _forwarded(scheme: str, host: str, forwarded_for: str | None) -> list[Line]:
+def _expectations(request: Request) -> list[Line]:
+    """Return what is expected besides 100-continue, which ends at each hop: the origin's to refuse."""
+    said = (item.strip() for item in (request.fields.get(b"expect") or "").split(","))
+    others = [item for item in said if item and item.lower() != "100-continue"]
+    return [(b"Expect", ", ".join(others).encode("latin-1"))] if others else []
+
+
+def _announced(request: Request) -> list[Line]:
+    """Return which trailers are announced, where some may follow (RFC 9110 §6.6.2)."""
+    if b"transfer-encoding" not in request.fields:
+        return []
+    return [(b"Trailer", value.encode("latin-1")) for value in request.fields.all(b"trailer")]
+
+
+def accepts_trailers(request: Request) -> bool:
+    """Tell whether the visitor can do with trailers (RFC 9110 §10.1.4)."""
+    if b"te" not in request.fields or request.version == "1.0":
+        return False
+    return any(item.partition(";")[0].strip() == "trailers" for item in tokens(request.fields.get(b"te")))
+
+
+def forwards_left(request: Request) -> int | None:
+    """Return how many more times a TRACE or OPTIONS may be forwarded (RFC 9110 §7.6.2), None: as it likes."""
+    if request.method not in ("TRACE", "OPTIONS"):
+        return None
+    value = request.fields.first(_MAX_FORWARDS) or ""
+    return int(value) if len(value) <= _FORWARDS_DIGITS and value.isascii() and value.isdigit() else None
+
+
+_MAX_FORWARDS: Final = b"max-forwards"
+_FORWARDS_DIGITS: Final = 9  # more is no limit
+
+
+def passages(fields: Fields) -> int:
+    """Count how often a request came through here already, by its Via (RFC 9110 §7.6.3)."""
+    if b"via" not in fields:
+        return 0
+    return sum(item.split()[1:2] == [_NAME] for item in tokens(fields.get(b"via")))
+
+
+def _ours(request: Request) -> tuple[Line, ...]:
+    return _forwarded(request.scheme, request.host, request.forwarded_for, request.version)
+
+
+@lru_cache(maxsize=1024)  # visitors come again and again, and writing it costs more than all the rest
+def _forwarded(scheme: str, host: str, chain: str, version: str) -> tuple[Line, ...]:
     lines = [
-        (b"X-Forwarded-Proto", scheme.encode("latin-1")),
-        (b"X-Forwarded-Host", host.encode("latin-1")),
-        (b"Via", _VIA),
+        ("X-Forwarded-For", chain),
+        ("X-Forwarded-Proto", scheme),
+        ("X-Forwarded-Host", host),
+        ("X-Forwarded-Port", _port(scheme, host)),
+        ("Forwarded", _elements(scheme, host, chain)),
+        ("Via", f"{version} {_NAME}"),
     ]
-    if forwarded_for:
-        lines.insert(0, (b"X-Forwarded-For", forwarded_for.encode("latin-1")))
-    return lines
+    return tuple((name.encode("latin-1"), value.encode("latin-1")) for name, value in lines if value)
+
+
+def _port(scheme: str, host: str) -> str:
+    """Return the port that the visitor asked, which Host leaves out where it is the scheme's own."""
+    _, colon, port = host.rpartition(":")
+    if colon and port.isdigit():
+        return port
+    return "443" if scheme == "https" else "80"
+
+
+def _elements(scheme: str, host: str, chain: str) -> str:
+    """Write Forwarded (RFC 7239 §4) from the same chain as X-Forwarded-For: the two never differ."""
+    what = f"host={_quoted(host)};proto={scheme}"
+    first, *others = [f"for={_node(address)}" for address in chain.split(", ")] if chain else [""]
+    return ", ".join([f"{first};{what}" if first else what, *others])
+
+
+_V4: Final = re.compile(r"[0-9.]+")
+_V6: Final = re.compile(r"\[?([0-9a-fA-F:.]*:[0-9a-fA-F:.]*)\]?")
+_V4_PORT: Final = re.compile(r"[0-9.]+:[0-9]{1,5}|\[[0-9a-fA-F:.]+\]:[0-9]{1,5}")
+_HIDDEN: Final = re.compile(r"_[0-9A-Za-z._-]+")
+
+
+def _node(address: str) -> str:
+    """Write an address as a node identifier (RFC 7239 §6); what is none is unknown."""
+    if _V4.fullmatch(address) or _HIDDEN.fullmatch(address):
+        return address
+    if _V4_PORT.fullmatch(address):
+        return f'"{address}"'
+    found = _V6.fullmatch(address)
+    return "unknown" if found is None else f'"[{found[1]}]"'
+
+
+def _quoted(host: str) -> str:
+    return host if TOKEN.fullmatch(host) else f'"{host}"'
 
 
 def which_of(metas: Iterable[Meta]) -> list[Line]:

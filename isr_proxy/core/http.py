@@ -46,6 +46,7 @@ REASON_PHRASES: Final[Mapping[int, str]] = {
     413: "Content Too Large",
     414: "URI Too Long",
     416: "Range Not Satisfiable",
+    417: "Expectation Failed",
     421: "Misdirected Request",
     431: "Request Header Fields Too Large",
     501: "Not Implemented",
@@ -53,6 +54,7 @@ REASON_PHRASES: Final[Mapping[int, str]] = {
     503: "Service Unavailable",
     504: "Gateway Timeout",
     505: "HTTP Version Not Supported",
+    508: "Loop Detected",
 }
 
 
@@ -123,7 +125,8 @@ class Request:
 
     `path` and `query` are the raw target's halves, byte for byte; `host` is lower case and carries the
     port unless it is the scheme's own. `client` is the visitor's address, `forwarded_for` the chain of
-    addresses that the origin is told, the connection's own peer last.
+    addresses that the origin is told, the connection's own peer last. `upgrade` are the protocols that
+    the origin may be asked for, `version` is the HTTP version that the visitor spoke.
     """
 
     method: str
@@ -136,6 +139,7 @@ class Request:
     client: str = ""
     forwarded_for: str = ""
     upgrade: str | None = None
+    version: str = "1.1"
 
     @property
     def target(self) -> str:

@@ -27,6 +27,7 @@ from isr_proxy.core.decision import (
     VaryMissed,
 )
 from isr_proxy.core.directives import CacheControl, parse_cache_control
+from isr_proxy.core.forward import VIA_MAX, passages
 from isr_proxy.core.freshness import Phase, Times, lifetime, times
 from isr_proxy.core.http import Request, parse_cookies
 from isr_proxy.core.key import PLAIN, derive, matches_any, variant_of
@@ -44,6 +45,8 @@ def on_arrival(request: Request, settings: Settings, routes: RouteTable) -> Plan
         return Refuse(421, Reason.UNKNOWN_HOST)
     if (reason := body_refusal(request, settings.limits)) is not None:
         return Refuse(STATUSES[reason], reason)
+    if passages(request.fields) >= VIA_MAX:
+        return Refuse(508, Reason.LOOP)
     if request.method == "OPTIONS" and request.target == "*":
         return Pass(Reason.METHOD)
     if target_problem(request.path, request.query) is not None:

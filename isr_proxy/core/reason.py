@@ -89,6 +89,8 @@ class Reason(Enum):
     # Refused here.
     BAD_REQUEST = "bad-request"
     BAD_TARGET = "bad-target"
+    LOOP = "loop"  # this proxy stands in its Via too often
+    MAX_FORWARDS = "max-forwards"  # TRACE or OPTIONS that may go no further
     UNKNOWN_HOST = "unknown-host"
     LINE_TOO_LONG = "request-line-too-long"
     FIELD_TOO_LARGE = "header-field-too-large"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from isr_proxy.core.http import Head
+from isr_proxy.core.http import Fields, Head
 from isr_proxy.core.reason import Reason
 from isr_proxy.errors import OriginReset
 from isr_proxy.origin.connection import Connection
@@ -118,6 +118,11 @@ class Answer:
         incomplete, after the chunks that did come.
         """
         return Chunks(self._hold)
+
+    @property
+    def trailers(self) -> Fields:
+        """Return the trailer fields behind the body; empty until it is read to its end."""
+        return self._hold.incoming.trailers
 
     def close(self) -> None:
         """Give up what has not come. A connection whose answer is whole stays open for reuse."""

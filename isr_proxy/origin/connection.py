@@ -14,11 +14,13 @@ timer serves all deadlines of all answers: it looks how long ago something moved
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Protocol, cast
 
+from isr_proxy.core.chunks import NO_TRAILERS, encode_chunk, encode_end
 from isr_proxy.core.reason import Reason
 from isr_proxy.errors import OriginError, OriginProtocol, OriginReset, OriginTimeout, VisitorGone
 from isr_proxy.origin.incoming import HIGH_WATER_BYTES, Incoming
@@ -39,7 +41,9 @@ from isr_proxy.origin.parser import (
 __all__ = ["Connection", "Keeper", "Phase", "require_c_parser"]
 
 IDLE_LIMIT: Final = 15.0  # below the keep-alive of common origins, so that they rarely close first
+CONTINUE_LIMIT: Final = 1.0  # many origins know no 100-continue and wait for the body, as curl knows
 INTERIMS_MAX: Final = 64  # an endless row of 1xx is no answer
+_READ_BYTES: Final = 64 * 1024
 TIMER_SLACK: Final = 0.002  # a loop may wake a timer this much early
 
 
@@ -92,6 +96,7 @@ class Connection(asyncio.Protocol):
         self._partial = b""  # of a head
         self._exchange: Exchange | None = None  # set in HEAD, BODY and TUNNEL
         self._sender: asyncio.Task[None] | None = None
+        self._permission: asyncio.Event | None = None  # the sender waits for it
         self._drained: asyncio.Future[None] | None = None
         self._is_write_paused = False
         self._is_read_paused = False
@@ -126,10 +131,14 @@ class Connection(asyncio.Protocol):
 
     async def _send_body(self, outgoing: Outgoing, body: AsyncIterator[bytes]) -> None:
         try:
+            if outgoing.expects_continue:
+                await self._permitted()
             if outgoing.body_bytes is None:
-                await self._send_chunked(body)
+                await self._send_chunked(body, outgoing)
             else:
                 await self._send_plain(body, outgoing.body_bytes)
+        except OriginReset:
+            pass  # an answer may still be on its way in; `connection_lost` tells what became of it
         except Exception as error:
             self._sender = None
             self._fail(error)
@@ -138,10 +147,21 @@ class Connection(asyncio.Protocol):
             self._is_awaiting_visitor = False
             self._active_at = self._loop.time()
 
-    async def _send_chunked(self, body: AsyncIterator[bytes]) -> None:
+    async def _permitted(self) -> None:
+        """Wait until the origin wants the body, or seems not to know that it is asked (RFC 9110 §10.1.1)."""
+        permission = self._permission = asyncio.Event()
+        try:
+            async with asyncio.timeout(CONTINUE_LIMIT):
+                await permission.wait()
+        except TimeoutError:
+            pass
+        finally:
+            self._permission = None
+
+    async def _send_chunked(self, body: AsyncIterator[bytes], outgoing: Outgoing) -> None:
         while chunk := await self._next_chunk(body):
-            await self._send(b"%x\r\n%b\r\n" % (len(chunk), chunk))
-        await self._send(b"0\r\n\r\n")
+            await self._send(encode_chunk(chunk))
+        await self._send(encode_end(NO_TRAILERS if outgoing.trailers is None else outgoing.trailers()))
 
     async def _send_plain(self, body: AsyncIterator[bytes], promised_bytes: int) -> None:
         sent_bytes = 0
@@ -234,16 +254,20 @@ class Connection(asyncio.Protocol):
             exchange.interims += 1
             if exchange.interims > INTERIMS_MAX:
                 raise bad_response("too many interim responses")
+            if message.code == 100 and self._permission is not None:
+                self._permission.set()
             if exchange.outgoing.on_interim is not None:
                 exchange.outgoing.on_interim(head_of(message))
 
     def _start_body(self, exchange: Exchange, message: Message, rest: bytes) -> None:
         method = exchange.outgoing.method
-        framing = exchange.framing = framing_of(method, message, self._loop)
+        framing = exchange.framing = framing_of(method, message)
         # An origin that answers before it has read the request may never read the rest of it, nor may one
         # that expects no body: it would take the body for the next request (CL.0).
         is_read = self._sender is None and (exchange.outgoing.body is None or method in BODY_EXPECTED)
         exchange.is_kept = is_read and keeps_alive(method, message)
+        if self._sender is not None and self._permission is not None:
+            self._sender.cancel()  # it answered without wanting the body
         self.phase = Phase.BODY
         exchange.incoming.begin(head_of(message), framing.body_bytes)
         if framing.is_complete:
@@ -282,7 +306,7 @@ class Connection(asyncio.Protocol):
             self._keeper.give_back(self)
         else:
             self.close()
-        exchange.incoming.finish()
+        exchange.incoming.finish(NO_TRAILERS if exchange.framing is None else exchange.framing.trailers)
 
     def _detach(self) -> Incoming | None:
         """Part with the exchange; returns its answer, which is whole or failed now."""
@@ -328,6 +352,8 @@ class Connection(asyncio.Protocol):
     # --- the end ---
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if exc is not None and self._exchange is not None:
+            self._read_rest()
         exchange = self._exchange
         if exchange is None:
             self.close()
@@ -335,6 +361,24 @@ class Connection(asyncio.Protocol):
             self._complete(exchange, is_kept=False)
         else:
             self._fail(self._cut_off(exchange, exc))
+
+    def _read_rest(self) -> None:
+        """Take what came before the connection broke.
+
+        An origin that answers early and closes resets the connection on the rest of our request. Writing
+        finds that out before reading does, and its answer lies in the socket (RFC 9112 §9.5), which the loop
+        closes after it has told us.
+        """
+        transport = self.transport
+        if transport is None or transport.get_extra_info("sslcontext") is not None:
+            return
+        sock = transport.get_extra_info("socket")
+        self._is_read_paused = True  # there is nothing left to pause
+        try:
+            while self._exchange is not None and (data := os.read(sock.fileno(), _READ_BYTES)):
+                self.data_received(data)
+        except OSError:
+            pass  # nothing more, or nothing to read from
 
     def _cut_off(self, exchange: Exchange, exc: Exception | None) -> OriginError:
         """Name what the loss of the connection means for the answer."""

@@ -11,7 +11,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from isr_proxy.core.http import Head
+from isr_proxy.core.chunks import NO_TRAILERS
+from isr_proxy.core.http import Fields, Head
 from isr_proxy.core.reason import Reason
 from isr_proxy.errors import OriginReset
 
@@ -41,6 +42,7 @@ class Incoming:
         "buffered_bytes",
         "head",
         "line",
+        "trailers",
     )
 
     def __init__(self, line: Line) -> None:
@@ -48,6 +50,7 @@ class Incoming:
         self.head: Head | None = None
         self.body_bytes: int | None = None  # of the whole body, where its length is told beforehand
         self.buffered_bytes = 0
+        self.trailers = NO_TRAILERS  # of a body that is whole
         self._chunks: deque[bytes] = deque()
         self._error: Exception | None = None
         self._is_ended = False
@@ -66,7 +69,8 @@ class Incoming:
         self.buffered_bytes += len(chunk)
         self._wake()
 
-    def finish(self) -> None:
+    def finish(self, trailers: Fields = NO_TRAILERS) -> None:
+        self.trailers = trailers
         self._is_ended = True
         self._wake()
 

@@ -37,9 +37,12 @@ class Outgoing:
     host: str
     fields: Fields
     body: AsyncIterator[bytes] | None = None
-    body_bytes: int | None = None  # None with a body: chunked
+    body_bytes: int | None = None  # None with a body: chunked; 0 without one: said to be empty
     upgrade: str | None = None  # the protocol asked for
     on_interim: Callable[[Head], None] | None = None  # gets each 1xx but 101
+    trailers: Callable[[], Fields] | None = None  # what follows a chunked body, asked for at its end
+    expects_continue: bool = False  # the body is held back until the origin wants it
+    accepts_trailers: bool = False  # whoever gets the answer can do with trailers
 
     @property
     def is_repeatable(self) -> bool:
@@ -55,32 +58,33 @@ def request_head(outgoing: Outgoing) -> bytes:
     line = f"{outgoing.method} {outgoing.target} HTTP/1.1\r\n".encode("utf-8", "surrogateescape")
     parts = [line, f"Host: {outgoing.host}\r\n".encode("latin-1", "replace")]
     parts += [b"%b: %b\r\n" % pair for pair in outgoing.fields.lines]
-    parts.append(_framing_lines(outgoing))
+    parts += _hop_lines(outgoing)
+    expected = len(parts) + 1
+    parts.append(b"\r\n")
     head = b"".join(parts)
     # Whoever built the request has checked it; a second look costs less than a smuggled line.
-    if (
-        line.count(b" ") != 2
-        or head.count(b"\n") != head.count(b"\r")
-        or head.count(b"\n") != _count(outgoing)
-    ):
+    if line.count(b" ") != 2 or head.count(b"\n") != head.count(b"\r") or head.count(b"\n") != expected:
         raise OriginProtocol(Reason.BAD_REQUEST.value, "a part of the request holds a blank or a line break")
     return head
 
 
-def _framing_lines(outgoing: Outgoing) -> bytes:
-    """Return the hop-by-hop lines and the empty line."""
-    lines = b""
+def _hop_lines(outgoing: Outgoing) -> list[bytes]:
+    """Return the lines that frame the body, or are meant for the origin's end of the connection only."""
+    lines: list[bytes] = []
+    size = outgoing.body_bytes
     if outgoing.body is not None:
-        size = outgoing.body_bytes
-        lines = b"Transfer-Encoding: chunked\r\n" if size is None else b"Content-Length: %d\r\n" % size
-    elif outgoing.method in BODY_EXPECTED:
-        lines = b"Content-Length: 0\r\n"
+        lines.append(b"Transfer-Encoding: chunked\r\n" if size is None else b"Content-Length: %d\r\n" % size)
+    elif size == 0 or outgoing.method in BODY_EXPECTED:
+        lines.append(b"Content-Length: 0\r\n")
+    if outgoing.expects_continue:
+        lines.append(b"Expect: 100-continue\r\n")
+    options: list[bytes] = []
+    if outgoing.accepts_trailers:
+        lines.append(b"TE: trailers\r\n")
+        options.append(b"TE")
     if outgoing.upgrade is not None:
-        lines += b"Connection: upgrade\r\nUpgrade: %b\r\n" % outgoing.upgrade.encode("latin-1", "replace")
-    return lines + b"\r\n"
-
-
-def _count(outgoing: Outgoing) -> int:
-    """Return how many lines the head has when no part smuggles one in."""
-    has_framing = outgoing.body is not None or outgoing.method in BODY_EXPECTED
-    return 3 + len(outgoing.fields) + has_framing + 2 * (outgoing.upgrade is not None)
+        lines.append(b"Upgrade: %b\r\n" % outgoing.upgrade.encode("latin-1", "replace"))
+        options.append(b"upgrade")
+    if options:
+        lines.append(b"Connection: %b\r\n" % b", ".join(options))
+    return lines

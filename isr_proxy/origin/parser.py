@@ -1,9 +1,9 @@
 """aiohttp's C response parser: the only file of this room that touches it.
 
-Knows how heads and chunked bodies are parsed. Must not know sockets, deadlines or pools.
+Knows how heads are parsed, and which framing a body has. Must not know sockets, deadlines or pools.
 
 The parser gets one head at a time, cut out here, and never a body: so nothing of a second response can
-hide behind the first. Bodies are framed here; only chunked ones go through a parser of their own.
+hide behind the first. Bodies are framed here.
 `tests/test_aiohttp_private.py` names everything relied on.
 """
 
@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol
 from aiohttp import http_parser
 from aiohttp.http_exceptions import HttpProcessingError
 
+from isr_proxy.core.chunks import NO_TRAILERS, BadChunks, ChunkReader, Strictness
 from isr_proxy.core.http import Fields, Head, content_length, tokens
 from isr_proxy.core.reason import Reason
 from isr_proxy.errors import OriginProtocol
@@ -27,8 +28,6 @@ END_OF_HEAD: Final = re.compile(rb"\n\r?\n")
 
 _PARSER: Final[Any] = getattr(http_parser, "HttpResponseParserC", None)
 _LIMIT: Final = 2**30  # of the parser's own buffer: it is emptied after every feed
-# "close" makes the parser refuse, not swallow, what follows the last chunk.
-_CHUNKED_HEAD: Final = b"HTTP/1.1 200 OK\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 def require_c_parser() -> None:
@@ -147,6 +146,10 @@ class Framing(Protocol):
     @property
     def ends_with_connection(self) -> bool: ...
 
+    @property
+    def trailers(self) -> Fields:
+        """Return the trailer fields of a complete body."""
+
     def feed(self, data: bytes) -> bytes:
         """Return the body's part of what was received. OriginProtocol when it is malformed."""
 
@@ -157,6 +160,7 @@ class LengthFraming:
     __slots__ = ("_left_bytes", "body_bytes", "has_extra", "is_complete")
 
     ends_with_connection: Final = False
+    trailers: Final = NO_TRAILERS
 
     def __init__(self, length_bytes: int) -> None:
         self.body_bytes = self._left_bytes = length_bytes
@@ -181,6 +185,7 @@ class EofFraming:
 
     body_bytes: Final = None
     ends_with_connection: Final = True
+    trailers: Final = NO_TRAILERS
     is_complete: Final = False
     has_extra: Final = False
 
@@ -189,36 +194,36 @@ class EofFraming:
 
 
 class ChunkedFraming:
-    """A chunked body; chunk extensions and trailers are dropped."""
+    """A chunked body; its trailers are kept apart, chunk extensions are dropped."""
 
-    __slots__ = ("_parser", "_payload", "has_extra")
+    __slots__ = ("_reader",)
 
     body_bytes: Final = None
     ends_with_connection: Final = False
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._parser = _PARSER(
-            _UNFLOWING, loop, _LIMIT, max_field_size=LINE_BYTES_MAX, max_headers=256, auto_decompress=False
-        )
-        messages, _, _ = self._parser.feed_data(_CHUNKED_HEAD)
-        self._payload = messages[0][1]
-        self.has_extra = False
+    def __init__(self) -> None:
+        self._reader = ChunkReader(Strictness.PADDED)
 
     @property
     def is_complete(self) -> bool:
-        return bool(self._payload.is_eof())
+        return self._reader.is_complete
+
+    @property
+    def has_extra(self) -> bool:
+        return bool(self._reader.rest)
+
+    @property
+    def trailers(self) -> Fields:
+        return self._reader.trailers
 
     def feed(self, data: bytes) -> bytes:
         try:
-            self._parser.feed_data(data)
-        except HttpProcessingError as error:
-            if not self._payload.is_eof():
-                raise bad_response(f"chunked body: {error.message.partition(chr(10))[0]}") from error
-            self.has_extra = True
-        return bytes(self._payload.read_nowait(-1))
+            return self._reader.feed(data)
+        except BadChunks as error:
+            raise bad_response(f"chunked body: {error}") from error
 
 
-def framing_of(method: str, message: Message, loop: asyncio.AbstractEventLoop) -> Framing:
+def framing_of(method: str, message: Message) -> Framing:
     """Choose how the body ends (RFC 9112 §6.3). OriginProtocol for a coding that nobody asked for."""
     if method == "HEAD" or message.code in (204, 304):
         return LengthFraming(0)
@@ -227,7 +232,7 @@ def framing_of(method: str, message: Message, loop: asyncio.AbstractEventLoop) -
     if coding is not None:
         if coding.strip(" \t").lower() != "chunked":
             raise bad_response(f"transfer coding {coding[:50]!r} was not asked for")
-        return ChunkedFraming(loop)
+        return ChunkedFraming()
     if b"content-length" not in fields:
         return EofFraming()
     # The parser has refused whatever is not one number, and a length beside a transfer coding.

@@ -11,9 +11,10 @@ from typing import Final
 
 from msgspec import structs
 
+from isr_proxy.core.chunks import NO_TRAILERS
 from isr_proxy.core.decision import Refuse
 from isr_proxy.core.freshness import Times
-from isr_proxy.core.http import Head, content_length, parse_date
+from isr_proxy.core.http import Fields, Head, content_length, parse_date
 from isr_proxy.core.partial import offset_of, spans_of
 from isr_proxy.core.ranges import Span, content_range, wanted_spans
 from isr_proxy.core.reason import Reason, XCache
@@ -33,7 +34,9 @@ from isr_proxy.serve.respond import (
     part_head,
     partial_head,
     pick_encoding,
+    reflected,
     relayed_head,
+    relayed_trailers,
     variant_etag,
 )
 from isr_proxy.store.base import Entry
@@ -166,11 +169,22 @@ class Delivery:
         await self._stream(partial_head(head, (span,), whole), span.size, chunks, XCache.MISS, reason)
         return True
 
+    def switched(self, head: Head, status: str) -> Head:
+        """Return the head of a 101, whose sending leaves HTTP."""
+        return relayed_head(head, status, XCache.PASS, self._now())
+
     async def relay(self, answer: Answer, status: str, x_cache: XCache, reason: Reason) -> None:
         """Send the origin's own answer as it comes."""
-        head = relayed_head(answer.head, status, x_cache)
+        head = relayed_head(answer.head, status, x_cache, self._now())
         try:
-            await self._stream(head, self._length(answer), answer.chunks(), x_cache, reason)
+            await self._stream(
+                head,
+                self._length(answer),
+                answer.chunks(),
+                x_cache,
+                reason,
+                lambda: relayed_trailers(answer.head, answer.trailers),
+            )
         finally:
             await answer.aclose()
 
@@ -182,13 +196,18 @@ class Delivery:
 
     def broken(self, broken: Broken, head: Head, status: str) -> None:
         """Send the origin's own error page, where nothing is stored."""
-        told = relayed_head(head, status, XCache.ERROR)
-        shared = Head(told.status, told.reason, told.fields.without(frozenset({b"set-cookie"})))
+        told = relayed_head(head, status, XCache.ERROR, self._now())
+        shared = Head(told.status, told.reason, told.fields.without(frozenset({b"set-cookie", b"trailer"})))
         self._whole(shared, broken.body, XCache.ERROR, broken.failed.reason)
 
     def refuse(self, refuse: Refuse) -> None:
         """Send an error of ours that a Decision asked for."""
         self.error(refuse.status, refuse.reason, refuse.retry_after)
+
+    def reflect(self) -> None:
+        """Answer as the last on the way (RFC 9110 §7.6.2)."""
+        head, body = reflected(self._exchange.request, self._now())
+        self._whole(head, body, XCache.PASS, Reason.MAX_FORWARDS)
 
     def error(self, status: int, reason: Reason, retry_after: int | None = None) -> None:
         x_cache = XCache.FALLBACK if reason is Reason.PRERENDERED_ONLY else XCache.ERROR
@@ -223,6 +242,7 @@ class Delivery:
         chunks: AsyncIterator[bytes],
         x_cache: XCache,
         reason: Reason,
+        trailers: Callable[[], Fields] = lambda: NO_TRAILERS,
     ) -> None:
         """Send a body piece by piece; one that breaks off cuts the connection, so it never looks whole."""
         self._exchange.start(head, length)
@@ -232,7 +252,7 @@ class Delivery:
                 async for chunk in chunks:
                     await self._exchange.write(chunk)
                     sent_bytes += len(chunk)
-            self._exchange.finish()
+            self._exchange.finish(trailers())
         except (OriginError, StoreError, BodyRefused) as error:
             self._exchange.abort()
             reason = Reason.STORE_FAILED if isinstance(error, StoreError) else Reason(error.word)

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Protocol
 
-from isr_proxy.core.http import Head, Request
+from isr_proxy.core.chunks import NO_TRAILERS
+from isr_proxy.core.http import Fields, Head, Request
 
 
 class Tunnel(Protocol):
@@ -36,8 +37,15 @@ class Exchange(Protocol):
     def body_bytes(self) -> int | None:
         """Length of the request body, None when it is chunked."""
 
+    @property
+    def expects_continue(self) -> bool:
+        """Tell whether the visitor sends his body only once he is told to, which reading it does."""
+
     def body(self) -> AsyncIterator[bytes]:
         """Yield the request body as it comes."""
+
+    def trailers(self) -> Fields:
+        """Return the trailer fields that came behind the body, once it is read."""
 
     def interim(self, head: Head) -> None:
         """Send a 1xx (not 101) ahead of the response."""
@@ -51,11 +59,11 @@ class Exchange(Protocol):
     async def write(self, chunk: bytes) -> None:
         """Send a piece, and wait while the visitor's side is full."""
 
-    def finish(self) -> None:
-        """End the streamed response."""
+    def finish(self, trailers: Fields = NO_TRAILERS) -> None:
+        """End the streamed response; trailers are sent where it is chunked."""
 
     def abort(self) -> None:
         """Cut the connection: a body that cannot be completed must not look complete."""
 
-    def upgrade(self, head: Head) -> Tunnel:
+    def upgrade(self, head: Head, protocol: str) -> Tunnel:
         """Send 101 and hand over the raw connection."""

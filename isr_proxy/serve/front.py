@@ -4,9 +4,9 @@ Knows bytes: heads, bodies, keep-alive, pipelining, deadlines, upgrades. Must no
 decisions; a complete head becomes an Exchange and goes to the handler it was given.
 
 One request at a time: what follows it on the wire is kept, unparsed, until it is answered and the answer is
-taken. The parser stops behind a request by itself, but goes on when it is fed, so it is not. Private to
-aiohttp and used here: `HttpRequestParser` with `message_consumed`, `max_msg_queue_size` and
-`auto_decompress`, `LineTooLong`'s limit, and `BaseProtocol`'s flow control.
+taken; the Intake tells where it ends. Private to aiohttp and used here: `HttpRequestParser` with
+`message_consumed`, `max_msg_queue_size` and `auto_decompress`, `LineTooLong`'s limit, and `BaseProtocol`'s
+flow control.
 """
 
 from __future__ import annotations
@@ -20,23 +20,26 @@ import structlog
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import HttpRequestParser, RawRequestMessage
-from aiohttp.http_writer import HttpVersion10, HttpVersion11
+from aiohttp.http_writer import HttpVersion11
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
-from isr_proxy.core.arrival import Arrived, settle
-from isr_proxy.core.http import Fields, Request
-from isr_proxy.core.limits import STATUSES, head_refusal, longest_field, longest_target
+from isr_proxy.core.arrival import tunnel_protocols
+from isr_proxy.core.chunks import BadChunks
+from isr_proxy.core.http import Fields, Request, content_length
+from isr_proxy.core.limits import STATUSES, longest_field, longest_target
 from isr_proxy.core.reason import Reason
 from isr_proxy.core.settings import LimitSettings, Network
 from isr_proxy.errors import BodyRefused, VisitorGone
 from isr_proxy.serve.crowd import Crowd
 from isr_proxy.serve.door import Door, Ticket
 from isr_proxy.serve.exchange import Exchange
+from isr_proxy.serve.heard import Heard
+from isr_proxy.serve.intake import Intake
 from isr_proxy.serve.outcome import Observer
 from isr_proxy.serve.pace import Pace
 from isr_proxy.serve.refusal import Refusal, limit_broken
 from isr_proxy.serve.tunnel import VisitorTunnel
-from isr_proxy.serve.wire import HttpExchange, Manners, framing_refusal
+from isr_proxy.serve.wire import HttpExchange, Manners
 
 _log = structlog.get_logger("isr_proxy.front")
 
@@ -119,10 +122,12 @@ class Connection(BaseProtocol):
         )
         super().__init__(loop, parser)
         self._requests: Any = parser
+        self._intake = Intake()
         self._front = front
         self._ticket = ticket
         self.limits = limits
         self.task: asyncio.Task[None] | None = None
+        self._is_serving = False  # the task has begun
         self._tunnel: VisitorTunnel | None = None
         self._ahead = bytearray()  # what came before its turn: behind the request that is answered now
         self._has_eof = False
@@ -134,6 +139,7 @@ class Connection(BaseProtocol):
         self._pace = Pace(limits)
         self._scheme = "http"
         self._peer = ""
+        self._protocols: str | None = None  # of an upgrade that is asked for
         self.payload: StreamReader = EMPTY_PAYLOAD
         self.deadline = _FOREVER
 
@@ -184,9 +190,8 @@ class Connection(BaseProtocol):
         asked for must not hold the origin (nginx's `proxy_ignore_client_abort off`).
         """
         self._has_eof = True
-        can_answer = (
-            self.transport is not None and self.transport.can_write_eof()
-        )  # TLS ends both ways at once
+        # TLS ends both ways at once.
+        can_answer = self.transport is not None and self.transport.can_write_eof()
         if self._tunnel is not None:
             self._tunnel.feed_eof()
             return can_answer
@@ -202,20 +207,26 @@ class Connection(BaseProtocol):
         if self._tunnel is not None:
             self._tunnel.feed(data)
             return
-        if self._upgraded or (self.task is not None and self.payload.is_eof()):
+        if self._upgraded:
             self._keep(data)
             return
         try:
-            messages, _, _ = self._requests.feed_data(data)
-        except HttpProcessingError as error:
+            if self.task is None:
+                data = self._read_head(data)
+            if self.task is not None:
+                self._read_body(data)
+        except (HttpProcessingError, BadChunks) as error:
             self._refuse(error)
-            return
+
+    def _read_head(self, data: bytes) -> bytes:
+        """Feed the parser what belongs to the head, and begin once it is whole; returns what follows it."""
+        head, rest = self._intake.head(data)
+        messages = self._requests.feed_data(head)[0] if head else ()
         if messages:
             self._begin(*messages[0])
-        elif self.task is None and data:
+        elif data:
             self._await_head(data)
-        elif self.task is not None and self.payload.is_eof():
-            self.deadline = self._pace_deadline()
+        return rest
 
     def _await_head(self, data: bytes) -> None:
         """Note that a part of a head came: it has one deadline, which no further part puts off."""
@@ -225,6 +236,16 @@ class Connection(BaseProtocol):
         self._head_bytes += len(data)
         if self._head_bytes > self.limits.max_head:
             self._refuse_head(Reason.HEAD_TOO_LARGE)
+
+    def _read_body(self, data: bytes) -> None:
+        """Feed the parser what belongs to the body, and set aside what does not."""
+        body, rest = self._intake.body(data)
+        if not self.payload.is_eof():
+            self._requests.feed_data(body)  # empty or not: it may have stopped in the middle
+            if self.payload.is_eof():
+                self.deadline = self._pace_deadline()
+        if rest:
+            self._keep(rest)
 
     def _keep(self, data: bytes) -> None:
         """Set aside what comes before its turn. Reading goes on as long as there is room, for a visitor who
@@ -268,7 +289,8 @@ class Connection(BaseProtocol):
         if is_body_due and self.payload.exception() is None:
             self._look_at_body()
             return
-        if self.task is None and not self._is_idle and not self._is_over:
+        is_over = self._is_lingering or self.transport is None or self.transport.is_closing()
+        if self.task is None and not self._is_idle and not is_over:
             self._answer_error(408, Reason.HEAD_TIMEOUT)
         self.abort()
 
@@ -280,11 +302,6 @@ class Connection(BaseProtocol):
         self.deadline = self._pace.send_deadline()  # for the answer that tells him
         error = BodyRefused(Reason.BODY_TIMEOUT.value, f"less than {self.limits.min_rate} bytes a second")
         self.payload.set_exception(error)
-
-    @property
-    def _is_over(self) -> bool:
-        """Tell whether nothing may be written any more."""
-        return self._is_lingering or self.transport is None or self.transport.is_closing()
 
     def close_when_idle(self) -> None:
         """Close between requests; who has only just connected may have his first one on the way."""
@@ -317,28 +334,28 @@ class Connection(BaseProtocol):
         self.deadline = _FOREVER if payload.is_eof() else self._pace.body_deadline(0)
         if self._has_eof:
             self.deadline = min(self.deadline, time.monotonic() + HALF_CLOSED_SECONDS)
-        if message.upgrade and payload is EMPTY_PAYLOAD:
-            self._leave_http()
+        if message.chunked:
+            self._intake.expect_chunks()
+        elif payload is not EMPTY_PAYLOAD:
+            self._intake.expect_length(content_length(Fields(message.raw_headers)) or 0)
+        elif message.upgrade and message.version >= HttpVersion11:  # RFC 9110 §7.8: not in HTTP/1.0
+            # From here on all is raw: nothing more is parsed, whatever comes of it.
+            self._protocols = tunnel_protocols(Fields(message.raw_headers))
+            self._upgraded = self._protocols is not None
         self.task = self._loop.create_task(self._serve(message))
-
-    def _leave_http(self) -> None:
-        """Keep what follows an upgrade request raw, if it is one the parser knows (WebSocket)."""
-        self._requests.message_consumed()
-        _, self._upgraded, ahead = self._requests.feed_data(b"")
-        self._keep(ahead)
 
     async def _serve(self, message: RawRequestMessage) -> None:
         """Answer one request, then take the next or close."""
         exchange: HttpExchange | None = None
+        self._is_serving = True
         try:
             request = self._settle(message)
             if not isinstance(request, Request):
                 self._answer_error(*request)
                 self._end(keep=False)
                 return
-            # What follows an upgrade that was refused may be in the other protocol already. After a chunked
-            # body, the parser takes its last trailer for the first header of the next request.
-            wants_close = message.should_close or message.upgrade or message.chunked
+            # What follows an upgrade that was refused may be in the other protocol already.
+            wants_close = message.should_close or message.upgrade
             exchange = HttpExchange(self, request, Manners(message.version >= HttpVersion11, wants_close))
             await self._front.handle(exchange)
             await self.drained()
@@ -353,32 +370,22 @@ class Connection(BaseProtocol):
 
     def _settle(self, message: RawRequestMessage) -> Request | tuple[int, Reason]:
         """Return the request, or what it is refused with."""
-        reason = head_refusal(message.method, message.path, message.raw_headers, self.limits)
-        if reason is not None:
-            return STATUSES[reason], reason
-        if message.version not in (HttpVersion10, HttpVersion11):
-            return 400 if message.version < HttpVersion10 else 505, Reason.BAD_REQUEST  # HTTP/0.9 has no Host
-        if message.method == "CONNECT":
-            return 501, Reason.BAD_REQUEST  # RFC 9110 §9.3.6: we are no tunnel, nor may the origin become one
-        fields = Fields(message.raw_headers)
-        refusal = framing_refusal(fields, is_http11=message.version >= HttpVersion11)
-        if refusal is not None:
-            return refusal, Reason.BAD_REQUEST
-        arrived = Arrived(
-            message.method,
+        heard = Heard(
+            self._intake.method or message.method,
             message.path,
-            fields,
+            message.raw_headers,
+            message.version,
             self._scheme,
             self._peer,
             self.payload is not EMPTY_PAYLOAD,
-            fields.get(b"upgrade") if self._upgraded else None,
+            self._protocols if self._upgraded else None,
         )
-        request = settle(arrived, self._front.trusted, self._front.default_host)
-        return (400, Reason.BAD_REQUEST) if isinstance(request, str) else request
+        return heard.settled(self.limits, self._front.trusted, self._front.default_host)
 
     def _end(self, *, keep: bool) -> None:
         """Finish a request: close, or let the parser take the next."""
         self.task = None
+        self._is_serving = False
         if self.transport is None:
             return
         if not keep or self._upgraded or self._front.is_draining or self.transport.is_closing():
@@ -391,6 +398,7 @@ class Connection(BaseProtocol):
         self._head_bytes = 0
         self._front.idle[self] = None
         self._requests.message_consumed()
+        self._intake.begin()
         self.data_received(self._take_ahead())
         if self._has_eof and self.task is None and self.transport is not None:
             self.transport.close()
@@ -410,13 +418,17 @@ class Connection(BaseProtocol):
             self.transport.write_eof()
         self._take_ahead()
 
-    def _refuse(self, error: HttpProcessingError) -> None:
+    def _refuse(self, error: HttpProcessingError | BadChunks) -> None:
         """Answer what is not HTTP and close: nothing after it can be trusted to be a request."""
         reason = limit_broken(error, self.limits)
-        if self.task is not None:
-            broken = VisitorGone("the request body is broken")
-            self.payload.set_exception(broken if reason is None else BodyRefused(reason.value, "trailers"))
+        if self._is_serving:
+            self._is_broken = True
+            why = Reason.BAD_REQUEST if reason is None else reason
+            self.payload.set_exception(BodyRefused(why.value, "the body is broken"))
             return
+        if self.task is not None:  # broken before anybody has heard of the request
+            self.task.cancel()
+            self.task = None
         self._refuse_head(reason or Reason.BAD_REQUEST)
 
     def _refuse_head(self, reason: Reason) -> None:
@@ -431,6 +443,10 @@ class Connection(BaseProtocol):
             self.transport.write(refusal.encode())
 
     # --- what an exchange needs ---
+
+    @property
+    def trailers(self) -> Fields:
+        return self._intake.trailers
 
     def write(self, data: bytes) -> None:
         if self.transport is None or self.transport.is_closing():

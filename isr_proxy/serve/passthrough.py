@@ -1,14 +1,15 @@
 """Passing: the visitor's own request to the origin, and its answer back, streamed both ways.
 
-Knows bodies, interim responses and upgrades. Must not know the store: nothing that passes is kept.
+Knows bodies, trailers, interim responses and upgrades. Must not know the store: nothing that passes is kept.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from isr_proxy.core.forward import visitor_fields
-from isr_proxy.core.http import Head, Request
+from isr_proxy.core.chunks import forwardable
+from isr_proxy.core.forward import accepts_trailers, forwards_left, visitor_fields
+from isr_proxy.core.http import Fields, Head, Request
 from isr_proxy.core.limits import STATUSES
 from isr_proxy.core.reason import Reason, XCache
 from isr_proxy.core.settings import Settings
@@ -16,7 +17,7 @@ from isr_proxy.errors import BodyRefused, OriginError
 from isr_proxy.origin.client import Answer, Client, Outgoing
 from isr_proxy.serve.deliver import Delivery, failure_status
 from isr_proxy.serve.exchange import Exchange
-from isr_proxy.serve.respond import forward_status, relayed_head
+from isr_proxy.serve.respond import forward_status
 from isr_proxy.serve.tunnel import join
 
 
@@ -33,6 +34,9 @@ class Passthrough:
 
     async def handle(self, exchange: Exchange, delivery: Delivery, reason: Reason) -> Head | None:
         """Pass one request; returns the head of the origin's answer, None where there was none."""
+        if forwards_left(exchange.request) == 0:
+            delivery.reflect()
+            return None
         try:
             answer = await self._client.fetch(self._outgoing(exchange))
         except OriginError as error:
@@ -41,7 +45,7 @@ class Passthrough:
             return None
         except BodyRefused as error:
             refused = Reason(error.word)
-            delivery.error(STATUSES[refused], refused)
+            delivery.error(STATUSES.get(refused, 400), refused)
             return None
         await self._after(exchange.request, answer.head)
         status = forward_status(reason, status=answer.head.status)
@@ -53,6 +57,10 @@ class Passthrough:
 
     def _outgoing(self, exchange: Exchange) -> Outgoing:
         request = exchange.request
+
+        def trailers() -> Fields:
+            return forwardable(exchange.trailers(), frozenset())
+
         return Outgoing(
             request.method,
             request.target,
@@ -62,6 +70,9 @@ class Passthrough:
             exchange.body_bytes,
             request.upgrade,
             exchange.interim,
+            trailers,
+            expects_continue=exchange.expects_continue,
+            accepts_trailers=accepts_trailers(request),
         )
 
 
@@ -70,7 +81,8 @@ async def _tunnel(exchange: Exchange, answer: Answer, delivery: Delivery, status
     origin = answer.tunnel
     assert origin is not None, "a 101 comes with its tunnel"
     try:
-        visitor = exchange.upgrade(relayed_head(answer.head, status, XCache.PASS))
+        protocol = answer.head.fields.get(b"upgrade") or ""
+        visitor = exchange.upgrade(delivery.switched(answer.head, status), protocol)
         try:
             await join(visitor, origin)
         finally:

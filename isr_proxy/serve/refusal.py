@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
+from isr_proxy.core.chunks import BadChunks, TooManyTrailers
 from isr_proxy.core.http import Fields, Request
 from isr_proxy.core.limits import longest_target
 from isr_proxy.core.reason import Reason, XCache
@@ -41,9 +42,10 @@ class Refusal:
         return Outcome(request, None, self.status, XCache.ERROR, self.reason, 0, 0.0)
 
 
-def limit_broken(error: HttpProcessingError, limits: LimitSettings) -> Reason | None:
+def limit_broken(error: HttpProcessingError | BadChunks, limits: LimitSettings) -> Reason | None:
     """Say which limit the parser stopped at, None where it was something else."""
     if isinstance(error, LineTooLong):
         is_target = error.args[1] == longest_target(limits)
         return Reason.LINE_TOO_LONG if is_target else Reason.FIELD_TOO_LARGE
-    return Reason.TOO_MANY_FIELDS if "Too many headers" in str(error.message) else None
+    is_number = isinstance(error, TooManyTrailers) or "Too many headers" in str(error)
+    return Reason.TOO_MANY_FIELDS if is_number else None

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from isr_proxy.core.admission import PRIVATE_FIELDS
+from isr_proxy.core.chunks import forwardable
 from isr_proxy.core.decision import Admit
 from isr_proxy.core.entry import Meta, State
 from isr_proxy.core.freshness import Times, remaining
@@ -22,6 +23,7 @@ from isr_proxy.core.http import (
     end_to_end,
     format_date,
     is_not_modified,
+    tokens,
 )
 from isr_proxy.core.ranges import Span
 from isr_proxy.core.reason import Reason, XCache
@@ -135,14 +137,54 @@ def opening_head(head: Head, admit: Admit, route: Route, status: str, x_cache: X
     return Head(head.status, head.reason, Fields(lines))
 
 
-def relayed_head(head: Head, status: str, x_cache: XCache) -> Head:
+def relayed_head(head: Head, status: str, x_cache: XCache, now: float) -> Head:
     """Build the head of an answer that goes through: the origin's own, less what only caches read."""
-    fields = end_to_end(head.fields).without(_RELAY_DROPS)
+    # RFC 9110 §8.6: the length in a 304 is that of the page, and no body follows to disagree with it.
+    drops = _RELAY_DROPS - {b"content-length"} if head.status == 304 else _RELAY_DROPS
+    fields = end_to_end(head.fields).without(drops)
+    if b"date" not in fields:  # RFC 9110 §6.6.1: whoever forwards it says when it came
+        fields = fields.plus((b"Date", format_date(now).encode()))
     return Head(
         head.status,
         head.reason,
-        fields.plus(*_status_lines(head.fields, status), (b"X-Cache", x_cache.value.encode())),
+        fields.plus(
+            *_hop_lines(head), *_status_lines(head.fields, status), (b"X-Cache", x_cache.value.encode())
+        ),
     )
+
+
+def _hop_lines(head: Head) -> list[Line]:
+    """Return what of the hop-by-hop fields is true of our own hop too."""
+    if head.status == 426:  # RFC 9110 §15.5.22: says to which protocol; upgrades pass here
+        asked = [(b"Upgrade", value.encode("latin-1")) for value in head.fields.all(b"upgrade")]
+        return [*asked, (b"Connection", b"upgrade")]
+    if b"transfer-encoding" in head.fields:  # RFC 9110 §6.6.2: announces trailers, which go on
+        return [(b"Trailer", value.encode("latin-1")) for value in head.fields.all(b"trailer")]
+    return []
+
+
+def relayed_trailers(head: Head, trailers: Fields) -> Fields:
+    """Return which trailers of an answer go on to the visitor."""
+    if not len(trailers):
+        return trailers
+    named = frozenset(token.encode("latin-1") for token in tokens(head.fields.get(b"connection")))
+    return forwardable(trailers, named | _RELAY_DROPS)
+
+
+def reflected(request: Request, now: float) -> tuple[Head, bytes]:
+    """Build the answer to a TRACE or OPTIONS that ends here; credentials are not repeated."""
+    body = b""
+    lines: list[Line] = [(b"Date", format_date(now).encode()), (b"Cache-Control", b"no-store")]
+    if request.method == "TRACE":
+        lines.append((b"Content-Type", b"message/http"))
+        start = f"TRACE {request.target} HTTP/{request.version}\r\n".encode("utf-8", "surrogateescape")
+        kept = request.fields.without(_CREDENTIALS)
+        body = b"".join([start, *(b"%b: %b\r\n" % line for line in kept), b"\r\n"])
+    lines.append((b"X-Cache", XCache.PASS.value.encode()))
+    return Head(200, REASON_PHRASES[200], Fields(lines)), body
+
+
+_CREDENTIALS: Final = frozenset({b"authorization", b"cookie", b"proxy-authorization"})
 
 
 _RELAY_DROPS: Final = PRIVATE_FIELDS | {b"x-cache", b"cache-status", b"content-length"}

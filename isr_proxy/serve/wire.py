@@ -14,6 +14,7 @@ from typing import Final, Protocol
 from aiohttp.streams import StreamReader
 
 from isr_proxy.core.admission import PRIVATE_FIELDS
+from isr_proxy.core.chunks import NO_TRAILERS, encode_chunk, encode_end
 from isr_proxy.core.http import REASON_PHRASES, Fields, Head, Request, content_length, end_to_end, tokens
 from isr_proxy.core.reason import Reason
 from isr_proxy.errors import BodyRefused, VisitorGone
@@ -31,6 +32,10 @@ class Wire(Raw, Protocol):
     @property
     def max_body_bytes(self) -> int | None:
         """Return the limit of a request's body, None for none."""
+
+    @property
+    def trailers(self) -> Fields:
+        """Return the trailer fields of a request body that is in."""
 
     @property
     def is_ending(self) -> bool:
@@ -85,19 +90,32 @@ class HttpExchange:
         self._wire = wire
         self._is_http11 = manners.is_http11
         self._wants_close = manners.wants_close
-        self._expects_continue = "100-continue" in tokens(request.fields.get(b"expect"))
+        self._expects_continue = self._is_waiting()
+        self._has_continued = False
         self._is_chunked = False
         self._has_framing = True  # the response's end can be told without closing
         self.has_started = False
+
+    def _is_waiting(self) -> bool:
+        """Tell whether the visitor holds his body back until he is told to go on (RFC 9110 §10.1.1)."""
+        if not (self._is_http11 and self.request.has_body and b"expect" in self.request.fields):
+            return False
+        has_begun = self._wire.payload.total_bytes > 0 or self._wire.payload.is_eof()
+        return not has_begun and "100-continue" in tokens(self.request.fields.get(b"expect"))
+
+    @property
+    def expects_continue(self) -> bool:
+        return self._expects_continue
 
     @property
     def body_bytes(self) -> int | None:
         return content_length(self.request.fields)
 
     async def body(self) -> AsyncIterator[bytes]:
-        """Yield the request body; who expects it is told to go on first (RFC 9110 §10.1.1)."""
+        """Yield the request body; who waits for it is told to go on first."""
         if self._expects_continue and not self.has_started:
             self._wire.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._has_continued = True
         self._expects_continue = False
         most, taken_bytes = self._wire.max_body_bytes, 0
         while chunk := await self._wire.payload.readany():
@@ -106,9 +124,16 @@ class HttpExchange:
                 raise BodyRefused(Reason.BODY_TOO_LARGE.value, f"the body has more than {most} bytes")
             yield chunk
 
+    def trailers(self) -> Fields:
+        return self._wire.trailers
+
     def interim(self, head: Head) -> None:
-        """Send a 1xx, less what is not the visitor's; that nobody takes it is found out by the answer."""
-        if self._is_http11 and not self.has_started and head.status != 100:
+        """Send a 1xx, less what is not the visitor's; that nobody takes it is found out by the answer.
+
+        A 100 that was asked for is said by `body`, when the body is wanted, and once (RFC 9110 §15.2).
+        """
+        is_ours = head.status == 100 and (self._expects_continue or self._has_continued)
+        if self._is_http11 and not self.has_started and not is_ours:
             fields = end_to_end(head.fields).without(PRIVATE_FIELDS)
             with suppress(VisitorGone):
                 self._wire.write(encode_head(Head(head.status, head.reason, fields), []))
@@ -150,13 +175,13 @@ class HttpExchange:
 
     async def write(self, chunk: bytes) -> None:
         if self._is_chunked:
-            chunk = b"%x\r\n%b\r\n" % (len(chunk), chunk)
+            chunk = encode_chunk(chunk)
         self._wire.write(chunk)
         await self._wire.drained()
 
-    def finish(self) -> None:
+    def finish(self, trailers: Fields = NO_TRAILERS) -> None:
         if self._is_chunked:
-            self._wire.write(b"0\r\n\r\n")
+            self._wire.write(encode_end(trailers))
 
     def abort(self) -> None:
         self._wire.abort()
@@ -167,8 +192,8 @@ class HttpExchange:
         is_over = self._wants_close or self._wire.is_ending
         return not is_over and self._has_framing and self._wire.payload.is_eof()
 
-    def upgrade(self, head: Head) -> Tunnel:
+    def upgrade(self, head: Head, protocol: str) -> Tunnel:
         self.has_started = True
-        upgraded = (b"Upgrade", (self.request.upgrade or "").encode("latin-1"))
+        upgraded = (b"Upgrade", protocol.encode("latin-1"))
         self._wire.write(encode_head(head, [upgraded, (b"Connection", b"upgrade")]))
         return self._wire.open_tunnel()

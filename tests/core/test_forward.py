@@ -18,7 +18,10 @@ Accept: */*
 Accept-Encoding: identity"""
 OWN = """X-Forwarded-Proto: http
 X-Forwarded-Host: example.org
+X-Forwarded-Port: 80
+Forwarded: host=example.org;proto=http
 Via: 1.1 isr-proxy"""
+OWN_FOR = f"X-Forwarded-For: 192.0.2.1\n{OWN}".replace("Forwarded: host", "Forwarded: for=192.0.2.1;host")
 # FIELD.md: unkeyed headers that change answers at common origins.
 POISON = """X-Forwarded-Host: evil
 X-Forwarded-Scheme: evil
@@ -46,9 +49,12 @@ If-None-Match: "e"
 If-Modified-Since: Sun, 06 Nov 1994 08:49:37 GMT
 If-Unmodified-Since: Sun, 06 Nov 1994 08:49:37 GMT
 Accept-Encoding: br"""
-HOPS = (
-    "Connection: close, X-Hop | X-Hop: 1 | TE: trailers | Keep-Alive: 5 | Proxy-Authorization: x | Expect: 1"
-)
+HOPS = """Connection: close, X-Hop
+X-Hop: 1
+TE: trailers
+Keep-Alive: 5
+Proxy-Authorization: x
+Expect: 100-continue"""
 
 
 def key(*dimensions: Dimension) -> Key:
@@ -112,7 +118,7 @@ KEPT = "Cookie: a=1 | Authorization: x | A: 1 | a: 2"
 
 def test_a_pass_is_the_visitors_own() -> None:
     asked = request(text=f"Host: example.org | {KEPT} | Content-Length: 3", forwarded_for="192.0.2.1")
-    assert visitor_fields(asked) == fields(f"{KEPT}\nX-Forwarded-For: 192.0.2.1\n{OWN}")
+    assert visitor_fields(asked) == fields(f"{KEPT}\n{OWN_FOR}")
 
 
 def test_a_pass_keeps_conditions_and_ranges() -> None:
@@ -120,16 +126,58 @@ def test_a_pass_keeps_conditions_and_ranges() -> None:
 
 
 def test_hop_by_hop_fields_end_here() -> None:
-    assert visitor_fields(request(text=f"{HOPS} | A: 1")) == fields(f"A: 1\n{OWN}")
+    assert visitor_fields(request(text=f"{HOPS}\nA: 1")) == fields(f"A: 1\n{OWN}")
 
 
-REBUILT = {name.encode() for name in ("forwarded", "via", "x-real-ip", "x_forwarded_host")}
+REBUILT = {name.encode() for name in ("forwarded", "x-real-ip", "x_forwarded_host")}
 REBUILT |= {f"x-forwarded-{name}".encode() for name in ("for", "host", "port", "proto", "scheme", "ssl")}
 
 
 def test_law_4_forwarded_fields_are_rebuilt_whoever_sent_them() -> None:
     sent = visitor_fields(request(text=POISON))
-    assert [line for line in sent if line[0].lower() in REBUILT] == list(lines(OWN))
+    assert [line for line in sent if line[0].lower() in REBUILT] == list(lines(OWN))[:-1]
+    assert sent.all(b"via") == ["1.1 evil", "1.1 isr-proxy"]  # appended to, as it says who came before
+
+
+NODES = [
+    ("192.0.2.1", "for=192.0.2.1"),
+    ("192.0.2.1:80", 'for="192.0.2.1:80"'),
+    ("2001:db8::1", 'for="[2001:db8::1]"'),
+    ("[2001:db8::1]:80", 'for="[2001:db8::1]:80"'),
+    ("unknown", "for=unknown"),
+    ("_secret", "for=_secret"),
+    ('";host=evil', "for=unknown"),
+]
+
+
+@pytest.mark.parametrize(("address", "node"), NODES)
+def test_forwarded_names_each_address_as_a_node(address: str, node: str) -> None:
+    sent = visitor_fields(request(forwarded_for=f"{address}, 10.0.0.1", host="example.org:81"))
+    assert sent.all(b"forwarded") == [f'{node};host="example.org:81";proto=http, for=10.0.0.1']
+    assert sent.all(b"x-forwarded-port") == ["81"]
+
+
+FORWARDS = [
+    ("TRACE", "2", "1"),
+    ("OPTIONS", "1", "0"),
+    ("GET", "2", "2"),
+    ("OPTIONS", "many", "many"),
+    ("OPTIONS", "1000000000", "1000000000"),
+]
+
+
+@pytest.mark.parametrize(("method", "said", "sent"), FORWARDS)
+def test_max_forwards_is_counted_down(method: str, said: str, sent: str) -> None:
+    asked = request(text=f"A: 1 | Max-Forwards: {said}", method=method)
+    assert visitor_fields(asked) == fields(f"A: 1 | Max-Forwards: {sent}\n{OWN}")
+
+
+@pytest.mark.parametrize(
+    ("expect", "sent"),
+    [("100-continue", ""), ("teapot", "Expect: teapot\n"), ("100-Continue, a=B", "Expect: a=B\n")],
+)
+def test_expectations_but_100_continue_are_the_origins_to_judge(expect: str, sent: str) -> None:
+    assert visitor_fields(request(text=f"Expect: {expect}")) == fields(f"{sent}{OWN}")
 
 
 # --- a fetch where the origin decides ---
@@ -137,7 +185,7 @@ def test_law_4_forwarded_fields_are_rebuilt_whoever_sent_them() -> None:
 
 def test_law_4_a_shared_fetch_has_nothing_that_poisons_or_takes_a_part() -> None:
     asked = request(text=f"{POISON}\n{CONDITIONS}\n{HOPS}\nA: 1", forwarded_for="192.0.2.1")
-    expected = f"A: 1\nAccept-Encoding: identity\nX-Forwarded-For: 192.0.2.1\n{OWN}"
+    expected = f"A: 1\nAccept-Encoding: identity\n{OWN_FOR}"
     assert shared_fields(asked) == fields(expected)
 
 

@@ -96,6 +96,7 @@ REFUSALS = [
     (request("/a?b\x00"), 400, Reason.BAD_TARGET),
     (request("*?x", method="OPTIONS"), 400, Reason.BAD_TARGET),
     (request("*"), 400, Reason.BAD_TARGET),
+    (request(text=f"Via: {', '.join(['1.1 isr-proxy (x)'] * 8)}", host="example.org"), 508, Reason.LOOP),
 ]
 
 

@@ -197,10 +197,24 @@ def _chunked(data: bytes) -> Body:
         if not re.fullmatch(rb"[0-9a-f]+", line):
             raise Finding(f"forwarded a chunk size {line!r}")
         size = int(line, 16)
+        if not size:
+            return body, (yield from _behind_trailers(data))
         while len(data) < size + 2:
             data += yield None
         if data[size : size + 2] != b"\r\n":
             raise Finding("forwarded a chunk without its end")
         body, data = body + data[:size], data[size + 2 :]
-        if not size:
-            return body, data
+
+
+def _behind_trailers(data: bytes) -> Generator[None, bytes, bytes]:
+    while True:
+        while b"\r\n" not in data:
+            data += yield None
+        line, _, data = data.partition(b"\r\n")
+        if not line:
+            return data
+        if not _FIELD_LINE.fullmatch(line):
+            raise Finding(f"forwarded a trailer {line!r}")
+
+
+_FIELD_LINE = re.compile(rb"[!#-'*+\-.0-9A-Z^-z|~]+:[^\x00-\x08\x0a-\x1f\x7f]*")

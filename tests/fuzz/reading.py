@@ -15,6 +15,7 @@ from tests.fuzz.memory import Seen
 # Ours to write, on a request made from the key or from the visitor's own.
 _OURS = frozenset(
     b"host user-agent accept accept-encoding via x-forwarded-for x-forwarded-proto x-forwarded-host "
+    b"x-forwarded-port forwarded range if-range te "
     b"content-length transfer-encoding connection upgrade if-none-match if-modified-since".split()
 )
 _PASSES_MAX = 3  # fetches for one request: for the store, once more for a variant, and his own

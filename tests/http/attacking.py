@@ -95,13 +95,27 @@ class Gullible(ScriptedOrigin):
 
 
 def believed(request: Recorded) -> bytes:
-    said = [f"{name}: {value}" for name in BELIEVED if (value := request.header(name)) is not None]
+    said = [f"{name}: {_shared(name, value)}" for name in BELIEVED if (value := request.header(name))]
     return "\n".join([f"{request.method} {request.target}", *said, ""]).encode()
+
+
+def _shared(name: str, value: str) -> str:
+    """Leave out who asks, which an honest origin makes no page of."""
+    return re.sub(r"for=[^;,]*;", "", value) if name == "forwarded" else value
 
 
 def owed(target: str, host: str = "site.example") -> bytes:
     """Return the page that an honest visitor gets of the gullible origin."""
-    return (f"GET {target}\nhost: {host}\nx-forwarded-host: {host}\nx-forwarded-proto: http\n").encode()
+    name, colon, port = host.rpartition(":")
+    quoted = f'"{host}"' if colon else host
+    said = {
+        "host": host,
+        "forwarded": f"host={quoted};proto=http",
+        "x-forwarded-host": host,
+        "x-forwarded-proto": "http",
+        "x-forwarded-port": port if name else "80",
+    }
+    return "".join([f"GET {target}\n", *(f"{key}: {value}\n" for key, value in said.items())]).encode()
 
 
 @dataclass

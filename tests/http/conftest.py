@@ -24,6 +24,9 @@ BY_THE_BOOK = """\
   bypass: {headers: []}
 """
 
+# Nothing is looked up or stored: the visitor's own request, and the origin's own answer.
+PASSING = "- {match: /**, revalidate: 0}\n"
+
 Start = Callable[..., AbstractAsyncContextManager[Proxy]]
 
 
@@ -121,3 +124,10 @@ async def scene(tmp_path: Path, clock: FakeClock) -> AsyncIterator[Scene]:
         running(config(origin.url, tmp_path / "store", ROUTES), clock) as proxy,
     ):
         yield Scene(origin, proxy)
+
+
+@pytest.fixture
+async def passing(start: Start, origin: ScriptedOrigin, clock: FakeClock) -> AsyncIterator[Site]:
+    """A proxy that passes everything."""
+    async with start(PASSING) as proxy:
+        yield Site(origin, proxy, clock)

@@ -287,7 +287,6 @@ async def test_doubtful_lines(scene: Scene, attack: Attack) -> None:
     Attack("a blank in the target", get(target=b"PATH x")),
     Attack("tabs", b"GET\tPATH\tHTTP/1.1\r\n%b\r\n\r\n" % HOST),
     Attack("a blank first", b" " + get()),
-    Attack("lower case", get(method=b"get")),
     Attack("a word before", b"X " + get()),
     Attack("a NUL in the method", get(method=b"G\x00ET")),
     *(
@@ -371,8 +370,10 @@ async def test_a_trailer_stays_with_its_request(scene: Scene, way: str) -> None:
     for behind in (get(target=b"/pass/behind"), b""):
         visitor = await scene.send(raw + behind)
         await answered(visitor)
-        visitor.send("/pass/behind")
-        await closed(visitor) if behind else visitor.reset()
+        if not behind:
+            visitor.send("/pass/behind")
+        await answered(visitor)
+        visitor.reset()
     await scene.nobody_else_is_hit()
     behind_it = [request for request in scene.origin.requests if request.target == "/pass/behind"]
     assert all(request.header("x-evil") is None for request in behind_it)

@@ -113,16 +113,12 @@ async def test_a_body_that_becomes_slow(start: Start, origin: ScriptedOrigin) ->
         assert (await visitor.reply()).status == 408
 
 
-@requires("Attack: slow body", "framing without content, such as endless chunk extensions, is no body")
-async def test_chunk_extensions_without_end(start: Start, origin: ScriptedOrigin) -> None:
-    origin.on("/form", page("taken"))
+@requires("Attack: slow body", "chunk extensions without end are no body")
+async def test_chunk_extensions_without_end(start: Start) -> None:
     async with start(PASS, more=SLOW) as proxy:
         raw = b"POST /form HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1;"
-        visitor, connection = await arriving(proxy, raw + b"x=y;" * 4000)
-        await origin.received(1)
-        if connection.payload.exception() is None:  # the parser has its own limit for these
-            assert not await looked_at(proxy, connection)
-        assert (await visitor.reply()).status in (400, 408)
+        visitor, _ = await arriving(proxy, raw + b"x=y;" * 4000)
+        assert (await visitor.reply()).status == 400
 
 
 @requires("Attack: slow body", "trailers without end get 431")
