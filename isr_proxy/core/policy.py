@@ -29,7 +29,7 @@ from isr_proxy.core.decision import (
 from isr_proxy.core.directives import CacheControl, parse_cache_control
 from isr_proxy.core.freshness import Phase, Times, lifetime, times
 from isr_proxy.core.http import Request, parse_cookies
-from isr_proxy.core.key import PLAIN, derive, matches_any, variant_of
+from isr_proxy.core.key import PLAIN, Variant, derive, matches_any, variant_of
 from isr_proxy.core.limits import STATUSES, body_refusal
 from isr_proxy.core.reason import Reason
 from isr_proxy.core.routes import Match, RouteTable, hides_delimiter, host_matches, target_problem
@@ -123,11 +123,11 @@ def on_request(
         return Pass(Reason.REQUEST)
     match found:
         case Stored() if not found.verdict.hidden:
-            return _for_method(request, route, _on_stored(asked, route, found, around))
+            return _for_method(request, route, _on_stored(request, asked, route, found, around))
         case _ if "only-if-cached" in asked:
             return Refuse(504, Reason.ONLY_IF_CACHED)
         case Stored():
-            return Fetch(Reason.PURGED, found.meta.variant)
+            return Fetch(Reason.PURGED, _own_variant(request, found))
         case None | VaryMissed() if around.is_hit_for_pass and not _may_fetch_alone(request, route, around):
             return Pass(Reason.HIT_FOR_PASS)
         case VaryMissed(names):
@@ -191,10 +191,18 @@ def _on_vary_miss(request: Request, names: tuple[str, ...]) -> Decision:
     return Fetch(Reason.VARY_MISS, variant_of(names, request.fields))
 
 
-def _on_stored(asked: CacheControl, route: Route, found: Stored, around: Surroundings) -> Decision:
-    variant = found.meta.variant
+def _own_variant(request: Request, found: Stored) -> Variant:
+    """Return what this request would be stored under: the page found may be another's, in his language."""
+    names = found.meta.variant.names
+    return variant_of(names, request.fields) if names else PLAIN
+
+
+def _on_stored(
+    request: Request, asked: CacheControl, route: Route, found: Stored, around: Surroundings
+) -> Decision:
+    variant = _own_variant(request, found)
     at = times(found.meta, found.state, route, around.now, soft_purged_at=found.verdict.stale_at)
-    wanted = _on_client_directives(asked, at, found, _error_fallback(at, found, route))
+    wanted = _on_client_directives(asked, at, variant, found, _error_fallback(at, found, route))
     if wanted is not None:
         return wanted
     match at.phase:
@@ -209,7 +217,8 @@ def _on_stored(asked: CacheControl, route: Route, found: Stored, around: Surroun
                 return ServeStale(at, Reason.RETRY_LATER)
             return Fetch(Reason.STALE, variant, fallback=_error_fallback(at, found, route))
         case Phase.DEAD:
-            if found.meta.origin_times.must_validate:  # RFC 9111 §5.2.2.4: for each request by itself
+            # RFC 9111 §5.2.2.4: for each request by itself; where the route decides, it does not count.
+            if found.meta.origin_times.must_validate and not route.revalidate.is_isr:
                 return Fetch(Reason.MUST_VALIDATE, variant, is_alone=True)
             return Fetch(Reason.STALE, variant)
 
@@ -238,14 +247,14 @@ def _error_fallback(at: Times, found: Stored, route: Route) -> Times | None:
 
 
 def _on_client_directives(
-    asked: CacheControl, at: Times, found: Stored, fallback: Times | None
+    asked: CacheControl, at: Times, variant: Variant, found: Stored, fallback: Times | None
 ) -> Decision | None:
     """Honor what the request asks of a stored page (RFC 9111 §5.2.1)."""
     is_wanted_new = "no-cache" in asked or _is_too_old(asked, at)
     if "only-if-cached" in asked:
         is_usable = at.phase is Phase.FRESH or _is_stale_enough(asked, at, found)
         return None if is_usable and not is_wanted_new else Refuse(504, Reason.ONLY_IF_CACHED)
-    return Fetch(Reason.REQUEST, found.meta.variant, fallback) if is_wanted_new else None
+    return Fetch(Reason.REQUEST, variant, fallback) if is_wanted_new else None
 
 
 def _is_too_old(control: CacheControl, at: Times) -> bool:

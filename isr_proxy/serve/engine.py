@@ -32,11 +32,12 @@ from isr_proxy.core.decision import (
 )
 from isr_proxy.core.freshness import Times, remaining, times
 from isr_proxy.core.http import Fields, Head, Request, content_length
-from isr_proxy.core.key import PLAIN, Key, variant_of
+from isr_proxy.core.key import PLAIN, Key
 from isr_proxy.core.policy import Surroundings, on_arrival, on_request
 from isr_proxy.core.reason import Reason, XCache
 from isr_proxy.core.routes import Match, RouteTable
 from isr_proxy.core.settings import Settings
+from isr_proxy.core.variants import is_for
 from isr_proxy.errors import VisitorGone
 from isr_proxy.origin.client import Answer, Client
 from isr_proxy.serve.boarding import Boarding, Full
@@ -309,7 +310,7 @@ class Engine:
     async def _serve_landed(self, visit: Visit, entry: Entry, status: str) -> bool:
         """Serve what a fetch brought, if it is this visitor's variant and no purge came meanwhile."""
         verdict = self._regenerator.verdict(entry)
-        if verdict.hidden or entry.variant != variant_of(entry.variant.names, visit.request.fields):
+        if verdict.hidden or not is_for(visit.request.fields, entry.variant, entry.meta.fields):
             visit.names = entry.variant.names
             return False
         route = visit.match.route
@@ -356,7 +357,7 @@ class Engine:
     ) -> bool:
         """Read what is being stored, if it is this visitor's variant; else ask again, knowing the names."""
         names = opening.admit.variant.names
-        if variant_of(names, visit.request.fields) != opening.admit.variant and names:
+        if names and not is_for(visit.request.fields, opening.admit.variant, opening.head.fields):
             visit.names = names
             return False
         if opening.writer.is_abandoned:

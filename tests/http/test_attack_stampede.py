@@ -1,0 +1,63 @@
+"""Attack: stampede. Many visitors at once, of whom each is sent to the origin.
+
+Law 3: one regeneration per key at a time. Where an answer is not for all of them, none waits for nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from isr_proxy.core.purges import Scope, Selector
+from tests.harness import FakeClock, Proxy, Reply, eventually
+from tests.http.conftest import Start
+from tests.http.requirements import requires
+from tests.scripted_origin import Script, ScriptedOrigin, Send, Wait, head, page
+
+
+def crowd(proxy: Proxy, size: int, headers: Mapping[str, str] = {}) -> list[asyncio.Task[Reply]]:
+    return [asyncio.ensure_future(proxy.get("/p", headers)) for _ in range(size)]
+
+
+async def waiting(proxy: Proxy, size: int) -> None:
+    flights = proxy.worker.engine.flights
+    await eventually(lambda: sum(flight.waiters for flight in flights.in_flight()) == size)
+
+
+@requires("Attack: stampede", "an ISR page beyond its stale windows is fetched once, though it says no-cache")
+async def test_isr_no_cache(start: Start, origin: ScriptedOrigin, clock: FakeClock) -> None:
+    gate = asyncio.Event()
+    said = {"Cache-Control": "no-cache"}
+    origin.on("/p", page("1", said), [Wait(gate), *page("2", said)])
+    async with start(
+        "- {match: /**, revalidate: 60s, stale_while_revalidate: 9s, stale_if_error: 9s}"
+    ) as proxy:
+        await proxy.get("/p")
+        await proxy.settled()
+        clock.advance(600)
+        asked = crowd(proxy, 10)
+        await waiting(proxy, 10)
+        gate.set()
+        assert {reply.text for reply in await asyncio.gather(*asked)} == {"2"}
+        assert origin.hits("/p") == 2
+
+
+@requires(
+    "Attack: stampede", "a purged page that was served for its language is fetched once, and waited for"
+)
+async def test_language_after_a_purge(start: Start, origin: ScriptedOrigin, clock: FakeClock) -> None:
+    gate = asyncio.Event()
+    said = {"Vary": "Accept-Language", "Content-Language": "en"}
+    opened: Script = [Send(head(200, {**said, "Content-Length": "1"})), Wait(gate), Send(b"2")]
+    origin.on("/p", page("1", said), opened)
+    english = {"Accept-Language": "en"}
+    async with start("- {match: /**, revalidate: 60s}") as proxy:
+        await proxy.get("/p")
+        await proxy.settled()
+        assert (await proxy.get("/p", english)).x_cache == "HIT"
+        await proxy.worker.engine.purges.append((Selector(Scope.ALL),), now=clock())
+        asked = crowd(proxy, 8, english)
+        await origin.received(2)
+        gate.set()
+        assert {reply.text for reply in await asyncio.gather(*asked)} == {"2"}
+        assert origin.hits("/p") == 2
