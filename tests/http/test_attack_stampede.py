@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from isr_proxy.core.purges import Scope, Selector
 from tests.harness import FakeClock, Proxy, Reply, eventually
-from tests.http.conftest import Start
+from tests.http.conftest import Site, Start
 from tests.http.requirements import requires
 from tests.scripted_origin import Script, ScriptedOrigin, Send, Wait, head, page
 
@@ -61,3 +61,13 @@ async def test_language_after_a_purge(start: Start, origin: ScriptedOrigin, cloc
         gate.set()
         assert {reply.text for reply in await asyncio.gather(*asked)} == {"2"}
         assert origin.hits("/p") == 2
+
+
+@requires("Attack: stampede", "a stale page whose origin says 403 behind it is not asked for at every hit")
+async def test_refused_behind(site: Site) -> None:
+    stale_ok = {"Cache-Control": "max-age=60, stale-while-revalidate=1000"}
+    site.on("/p", page("1", stale_ok), page("no", {}, 403))
+    await site.get("/p")
+    site.clock.advance(61)
+    assert {(await site.get("/p")).x_cache for _ in range(6)} == {"STALE"}
+    assert site.hits("/p") == 2
