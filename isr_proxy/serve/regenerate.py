@@ -358,6 +358,8 @@ class Regenerator:
             return Reason.STORED, True
         copies = await copies_of(head.fields, job.match.route, writer)
         state = State(flight.sequence, self._now(), admit.initial_age)
+        if await self._freshening.is_older(job.stored, job.key, meta, state):
+            return Reason.SUPERSEDED, False
         try:
             await writer.commit(meta, state, copies)
         except TooManyVariants:
