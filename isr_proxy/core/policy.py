@@ -217,10 +217,10 @@ def _on_stored(
                 return ServeStale(at, Reason.RETRY_LATER)
             return Fetch(Reason.STALE, variant, fallback=_error_fallback(at, found, route))
         case Phase.DEAD:
-            # RFC 9111 §5.2.2.4: for each request by itself; where the route decides, it does not count.
-            if found.meta.origin_times.must_validate and not route.revalidate.is_isr:
-                return Fetch(Reason.MUST_VALIDATE, variant, is_alone=True)
-            return Fetch(Reason.STALE, variant)
+            said = found.meta.origin_times
+            is_alone = said.is_for_one and not route.revalidate.is_isr
+            reason = Reason.MUST_VALIDATE if is_alone and said.must_validate else Reason.STALE
+            return Fetch(reason, variant, is_alone=is_alone)
 
 
 def _on_stale(found: Stored, at: Times, around: Surroundings) -> Decision:

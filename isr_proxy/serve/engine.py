@@ -260,7 +260,10 @@ class Engine:
             visit.delivery.error(503, Reason.TOO_MANY_WAITERS)
             return True
         opening = await _opening(flight, is_leader=is_leader)
-        if not is_leader and (self._boarding.is_outdated(flight, job) or _is_for_one(opening, job)):
+        if not is_leader and _is_for_one(opening, job):
+            visit.is_alone = True
+            return False
+        if not is_leader and self._boarding.is_outdated(flight, job):
             return False
         if decision.fallback is not None and isinstance(found, Entry) and not isinstance(opening, Relayed):
             return await self._serve_better(visit, flight, decision, found, decision.fallback)
@@ -276,6 +279,7 @@ class Engine:
         own = None if visit.match.route.revalidate.is_isr else visit.request
         stored = found if isinstance(found, Entry) else None
         interim = visit.exchange.interim
+        is_alone = decision.is_alone or visit.is_alone
         return Job(
             visit.key,
             decision.variant,
@@ -285,7 +289,7 @@ class Engine:
             decision.reason,
             interim,
             decision.is_head,
-            decision.is_alone,
+            is_alone,
         )
 
     async def _serve_better(
@@ -462,12 +466,16 @@ def _landed_status(decision: Fetch, landed: Landed) -> str:
 
 
 def _is_for_one(opening: Opening, job: Job) -> bool:
-    """Tell whether the origin wants each request to ask for itself (no-cache): one answer is not for all."""
-    return (
-        isinstance(opening, Streaming)
-        and opening.admit.origin_times.must_validate
-        and not job.match.route.revalidate.is_isr
-    )
+    """Tell whether the origin wants each request to ask for itself: one answer is not for all."""
+    if job.match.route.revalidate.is_isr:
+        return False
+    match opening:
+        case Streaming():
+            return opening.admit.origin_times.is_for_one
+        case Landed(entry):
+            return entry.meta.origin_times.is_for_one
+        case _:
+            return False
 
 
 def _entry(found: Found) -> Entry:

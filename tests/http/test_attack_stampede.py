@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Mapping
 
 from isr_proxy.core.purges import Scope, Selector
-from tests.harness import FakeClock, Proxy, Reply, eventually
+from tests.harness import FakeClock, Proxy, Reply
 from tests.http.conftest import Site, Start
 from tests.http.requirements import requires
 from tests.scripted_origin import Script, ScriptedOrigin, Send, Wait, head, page
@@ -17,11 +17,6 @@ from tests.scripted_origin import Script, ScriptedOrigin, Send, Wait, head, page
 
 def crowd(proxy: Proxy, size: int, headers: Mapping[str, str] = {}) -> list[asyncio.Task[Reply]]:
     return [asyncio.ensure_future(proxy.get("/p", headers)) for _ in range(size)]
-
-
-async def waiting(proxy: Proxy, size: int) -> None:
-    flights = proxy.worker.engine.flights
-    await eventually(lambda: sum(flight.waiters for flight in flights.in_flight()) == size)
 
 
 @requires("Attack: stampede", "an ISR page beyond its stale windows is fetched once, though it says no-cache")
@@ -36,7 +31,7 @@ async def test_isr_no_cache(start: Start, origin: ScriptedOrigin, clock: FakeClo
         await proxy.settled()
         clock.advance(600)
         asked = crowd(proxy, 10)
-        await waiting(proxy, 10)
+        await proxy.waiting(10)
         gate.set()
         assert {reply.text for reply in await asyncio.gather(*asked)} == {"2"}
         assert origin.hits("/p") == 2

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from tests.harness import FakeClock
 from tests.http.conftest import Site, Start
 from tests.http.requirements import requires
-from tests.scripted_origin import ScriptedOrigin, page
+from tests.scripted_origin import ScriptedOrigin, Send, Wait, head, page
 
 FRESH = {"Cache-Control": "max-age=60"}
 WITH_TAG = {**FRESH, "ETag": '"abc"'}
@@ -191,3 +193,31 @@ async def test_no_transform(site: Site) -> None:
     site.on("/p", page("text " * 200, {"Cache-Control": "max-age=60, no-transform"}))
     await site.get("/p")
     assert "content-encoding" not in (await site.get("/p", {"Accept-Encoding": "gzip"})).headers
+
+
+@requires(
+    "RFC 9111 §5.2.2.2", "who waited for a must-revalidate answer that is stale at once asks for himself"
+)
+@pytest.mark.parametrize("control", ["max-age=0, must-revalidate", "no-cache"])
+async def test_zero_is_not_for_those_who_wait(site: Site, control: str) -> None:
+    gate = asyncio.Event()
+    said = {"Cache-Control": control, "ETag": '"abc"'}
+    site.on("/p", [Wait(gate), *page("1", said)], page("2", said))
+    first = asyncio.ensure_future(site.proxy.get("/p"))
+    await site.origin.received(1)
+    second = asyncio.ensure_future(site.proxy.get("/p"))
+    await site.proxy.waiting(2)
+    gate.set()
+    assert ((await first).text, (await second).text, site.hits("/p")) == ("1", "2", 2)
+
+
+@requires("RFC 9111 §5.2.2.2", "each request for a stored page that is stale at once is validated by itself")
+async def test_zero_is_validated_by_each(site: Site) -> None:
+    gate = asyncio.Event()
+    said = {"Cache-Control": "max-age=0, must-revalidate", "ETag": '"abc"'}
+    site.on("/p", page("1", said), [Wait(gate), Send(head(304, said))])
+    await site.get("/p")
+    asked = [asyncio.ensure_future(site.proxy.get("/p")) for _ in range(3)]
+    await site.origin.received(4)
+    gate.set()
+    assert {reply.text for reply in await asyncio.gather(*asked)} == {"1"}
