@@ -151,7 +151,7 @@ _ASKS_FOR_LESS: Final = (b"if-none-match", b"if-modified-since", b"range")
 def _alone(decision: Decision, around: Surroundings) -> Decision:
     """Let nobody wait for an answer that is most likely not for him."""
     if isinstance(decision, Fetch) and around.is_hit_for_pass:
-        return replace(decision, is_alone=True)
+        return replace(decision, is_alone=True, is_doubtful=True)
     return decision
 
 

@@ -141,6 +141,7 @@ class Engine:
                 assert_never(plan)
 
     async def _look_up(self, visit: Visit) -> None:
+        reason = Reason.VARY_MISS
         for _ in range(_MAX_ROUNDS):
             found = await self.find(visit)
             around = self._around(visit)
@@ -149,7 +150,8 @@ class Engine:
             decision = on_request(visit.request, visit.match, self._judged(found), around)
             if await self._carry_out(visit, decision, found):
                 return
-        await self._pass(visit, Reason.VARY_MISS)
+            reason = decision.reason if isinstance(decision, Fetch) else reason
+        await self._pass(visit, reason)
 
     async def find(self, visit: Visit) -> Found:
         """Ask the store; a flight may know of a variant that the store does not yet."""
@@ -266,7 +268,7 @@ class Engine:
         if not is_leader and self._boarding.is_outdated(flight, job):
             return False
         if decision.fallback is not None and isinstance(found, Entry) and not isinstance(opening, Relayed):
-            return await self._serve_better(visit, flight, decision, found, decision.fallback)
+            return await self._serve_better(visit, flight, decision, found, is_leader=is_leader)
         if job.ask is not None:
             done = await self._parts.deliver(visit, decision, opening, is_leader=is_leader)
             if isinstance(done, Reason):
@@ -293,20 +295,24 @@ class Engine:
         )
 
     async def _serve_better(
-        self, visit: Visit, flight: Flight[Opening], decision: Fetch, stored: Entry, at: Times
+        self, visit: Visit, flight: Flight[Opening], decision: Fetch, stored: Entry, *, is_leader: bool
     ) -> bool:
         """A page is at hand should the origin fail, so wait for the whole new one, and serve the better."""
         await flight.landed()
         opening = flight.opening.result()
         if isinstance(opening, Landed):
-            return await self._serve_landed(visit, opening.entry, _landed_status(decision, opening))
+            status = _landed_status(decision, opening, is_leader=is_leader)
+            return await self._serve_landed(visit, opening.entry, status)
         if self._regenerator.verdict(stored).hidden:
             return False
         found = await self.find(visit)
         if isinstance(found, Entry) and found.state != stored.state and not found.state.failures:
             said = opening.head.status if isinstance(opening, Streaming) else None
             status = forward_status(decision.reason, status=said, outcome=Reason.STORED)
-            return await self._serve_landed(visit, found, status)
+            told = status if is_leader else collapsed_status(decision.reason)
+            return await self._serve_landed(visit, found, told)
+        at = decision.fallback
+        assert at is not None, "there is a page to fall back to"
         status = f"{forward_status(Reason.ORIGIN_FAILED)}; ttl={remaining(at.ttl)}"
         await visit.delivery.entry(stored, visit.match.route, at, status, XCache.STALE, Reason.ORIGIN_FAILED)
         return True
@@ -333,7 +339,7 @@ class Engine:
     ) -> bool:
         match opening:
             case Landed(entry):
-                status = _landed_status(decision, opening) if is_leader else collapsed_status(decision.reason)
+                status = _landed_status(decision, opening, is_leader=is_leader)
                 return await self._serve_landed(visit, entry, status)
             case Streaming():
                 return await self._read_along(visit, decision, opening, is_leader=is_leader)
@@ -397,7 +403,7 @@ class Engine:
 
     async def _relay_own(self, visit: Visit, decision: Fetch, answer: Answer, why: Reason) -> None:
         """Send what cannot be stored to whoever it was fetched for; where that was expected, it is a pass."""
-        if decision.is_alone:
+        if decision.is_doubtful:
             status = forward_status(Reason.HIT_FOR_PASS, status=answer.status)
             await visit.delivery.relay(answer, status, XCache.PASS, Reason.HIT_FOR_PASS)
         else:
@@ -459,7 +465,9 @@ async def _opening(flight: Flight[Opening], *, is_leader: bool) -> Opening:
         raise
 
 
-def _landed_status(decision: Fetch, landed: Landed) -> str:
+def _landed_status(decision: Fetch, landed: Landed, *, is_leader: bool) -> str:
+    if not is_leader:
+        return collapsed_status(decision.reason)
     if landed.is_new:
         return forward_status(decision.reason, status=landed.status, outcome=Reason.STORED)
     return validated_status(decision.reason, landed.status)
