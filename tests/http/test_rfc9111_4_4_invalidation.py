@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
-from tests.harness import FakeClock
+from isr_proxy.core.http import Head, Request
+from tests.harness import FakeClock, eventually
 from tests.http.conftest import Site, Start
 from tests.http.requirements import requires
 from tests.scripted_origin import Headers, ScriptedOrigin, page
@@ -176,3 +179,27 @@ async def test_groups_of_other_hosts(site: Site) -> None:
 async def test_groups_are_not_shown(site: Site) -> None:
     site.says("/p", {**FRESH, "Cache-Groups": '"a"'})
     assert "cache-groups" not in (await site.get("/p")).headers
+
+
+@requires(SECTION, "what was done is heard of, also when the visitor hangs up while it is written down")
+async def test_visitor_gone(site: Site) -> None:
+    inside, gate, done = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    engine, after = site.proxy.worker.engine, site.proxy.worker.engine.after_pass
+
+    async def slowly(request: Request, answer: Head) -> None:
+        inside.set()
+        await gate.wait()
+        await after(request, answer)
+        done.set()
+
+    site.says("/p", FRESH)
+    await site.get("/p")
+    engine.after_pass = slowly
+    visitor = await site.proxy.visitor()
+    visitor.send("/p", {"Content-Length": "0"}, method="POST")
+    await inside.wait()
+    visitor.reset()
+    await eventually(lambda: b"visitor-gone" in site.proxy.worker.observation.render())
+    gate.set()
+    await asyncio.wait_for(done.wait(), 5)
+    assert not await site.is_reused("/p")
