@@ -116,11 +116,21 @@ class Surroundings:
 def on_request(
     request: Request, match: Match, found: Stored | VaryMissed | None, around: Surroundings
 ) -> Decision:
-    """Decide with what is stored."""
-    route = match.route
-    asked = _asked(request, route)
-    if "no-store" in asked:
+    """Decide with what is stored; what is not to be stored is asked for by passing (RFC 9111 §5.2.1.5)."""
+    asked = _asked(request, match.route)
+    decision = _on_found(request, asked, match.route, found, around)
+    if "no-store" in asked and not isinstance(decision, Serve | ServeStale | Refuse):
         return Pass(Reason.REQUEST)
+    return decision
+
+
+def _on_found(
+    request: Request,
+    asked: CacheControl,
+    route: Route,
+    found: Stored | VaryMissed | None,
+    around: Surroundings,
+) -> Decision:
     match found:
         case Stored() if not found.verdict.hidden:
             return _for_method(request, route, _on_stored(request, asked, route, found, around))
@@ -139,9 +149,9 @@ def on_request(
 def _may_fetch_alone(request: Request, route: Route, around: Surroundings) -> bool:
     """Tell whether what was uncacheable may be fetched as if it were not: its answer may have changed.
 
-    Varnish calls it hit-for-miss. A condition or a range is better answered by the origin itself.
+    Varnish calls it hit-for-miss. A HEAD, a condition or a range is better answered by the origin itself.
     """
-    is_plain = not any(name in request.fields for name in _ASKS_FOR_LESS)
+    is_plain = request.method == "GET" and not any(name in request.fields for name in _ASKS_FOR_LESS)
     return is_plain and not route.revalidate.is_isr and not around.is_too_large
 
 

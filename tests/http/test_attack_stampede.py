@@ -66,3 +66,11 @@ async def test_refused_behind(site: Site) -> None:
     site.clock.advance(61)
     assert {(await site.get("/p")).x_cache for _ in range(6)} == {"STALE"}
     assert site.hits("/p") == 2
+
+
+@requires("RFC 9110 §9.3.2", "a HEAD of what was found uncacheable is asked as HEAD, without its body")
+async def test_head_of_the_uncacheable(site: Site) -> None:
+    site.on("/p", page("1", {"Cache-Control": "no-store"}))
+    await site.get("/p")
+    reply = await site.get("/p", method="HEAD")
+    assert (site.last.method, reply.status) == ("HEAD", 200)

@@ -38,6 +38,8 @@ REQUESTS = [
     ("max-stale=10", 71, True),
     ("max-stale=10, max-age=1", 69, True),
     ("foo, no-transform", 1, False),
+    ("no-store", 59, False),
+    ("no-store", 61, True),
 ]
 
 
@@ -71,6 +73,13 @@ async def test_request_no_store(site: Site) -> None:
     site.says("/p", FRESH)
     await site.get("/p", {"Cache-Control": "no-store"})
     assert not await site.is_reused("/p")
+
+
+@requires("RFC 9111 §5.2.1.7", "only-if-cached with no-store does not ask the origin either")
+async def test_only_if_cached_with_no_store(site: Site) -> None:
+    site.says("/p", FRESH)
+    reply = await site.get("/p", {"Cache-Control": "only-if-cached, no-store"})
+    assert (reply.status, site.hits("/p")) == (504, 0)
 
 
 @requires("RFC 9111 §5.2.1.7", "only-if-cached: from the store, or 504 without asking the origin")
