@@ -357,8 +357,8 @@ class Engine:
         if broken.head is not None and (is_leader or not broken.is_personal):
             status = forward_status(decision.reason, status=broken.head.status, outcome=reason)
             visit.delivery.broken(broken, broken.head, status)
-        elif job.stored is not None and job.stored.meta.origin_times.forbids_stale:
-            visit.delivery.error(504, reason)  # RFC 9111 §5.2.2.2
+        elif job.stored is not None and job.stored.meta.origin_times.is_validated_only:
+            visit.delivery.error(504, reason)  # RFC 9111 §5.2.2.2, §4.3.3
         else:
             visit.delivery.error(failure_status(reason), reason)
 

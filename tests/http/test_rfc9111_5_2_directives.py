@@ -9,7 +9,7 @@ import pytest
 from tests.harness import FakeClock
 from tests.http.conftest import Site, Start
 from tests.http.requirements import requires
-from tests.scripted_origin import ScriptedOrigin, Send, Wait, head, page
+from tests.scripted_origin import Close, ScriptedOrigin, Send, Wait, head, page
 
 FRESH = {"Cache-Control": "max-age=60"}
 WITH_TAG = {**FRESH, "ETag": '"abc"'}
@@ -230,3 +230,11 @@ async def test_zero_is_validated_by_each(site: Site) -> None:
     await site.origin.received(4)
     gate.set()
     assert {reply.text for reply in await asyncio.gather(*asked)} == {"1"}
+
+
+@requires("RFC 9111 §5.2.2.4", "what must be validated is 504 while the origin cannot be reached")
+@pytest.mark.parametrize("control", ["max-age=60, no-cache", "max-age=0, must-revalidate"])
+async def test_disconnected(site: Site, control: str) -> None:
+    site.on("/p", page("1", {"Cache-Control": control, "ETag": '"a"'}), [Close()])
+    await site.get("/p")
+    assert (await site.get("/p")).status == 504
