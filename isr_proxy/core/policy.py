@@ -212,7 +212,8 @@ def _on_stored(
 ) -> Decision:
     variant = _own_variant(request, found)
     at = times(found.meta, found.state, route, around.now, soft_purged_at=found.verdict.stale_at)
-    wanted = _on_client_directives(asked, at, variant, found, _error_fallback(at, found, route))
+    fallback = _error_fallback(asked, at, found, route)
+    wanted = _on_client_directives(asked, at, variant, found, fallback)
     if wanted is not None:
         return wanted
     match at.phase:
@@ -225,12 +226,12 @@ def _on_stored(
         case Phase.STALE | Phase.ERROR_ONLY:
             if _must_wait_for_retry(found, around.now):
                 return ServeStale(at, Reason.RETRY_LATER)
-            return Fetch(Reason.STALE, variant, fallback=_error_fallback(at, found, route))
+            return Fetch(Reason.STALE, variant, fallback)
         case Phase.DEAD:
             said = found.meta.origin_times
             is_alone = said.is_for_one and not route.revalidate.is_isr
             reason = Reason.MUST_VALIDATE if is_alone and said.must_validate else Reason.STALE
-            return Fetch(reason, variant, is_alone=is_alone)
+            return Fetch(reason, variant, fallback, is_alone=is_alone)
 
 
 def _on_stale(found: Stored, at: Times, around: Surroundings) -> Decision:
@@ -251,8 +252,11 @@ def _must_wait_for_retry(found: Stored, now: float) -> bool:
     return state.failed_at <= now < state.retry_at
 
 
-def _error_fallback(at: Times, found: Stored, route: Route) -> Times | None:
+def _error_fallback(asked: CacheControl, at: Times, found: Stored, route: Route) -> Times | None:
+    """Return the times of what is served should the origin fail; a request may allow more (RFC 5861 §4)."""
     window = lifetime(found.meta, route).stale_if_error
+    if not _is_stale_forbidden(found):
+        window = max(window, asked.seconds("stale-if-error") or 0)
     return at if window > 0 and -at.ttl <= window else None
 
 
@@ -281,9 +285,11 @@ def _allows_stale(asked: CacheControl, at: Times) -> bool:
 
 def _is_stale_enough(asked: CacheControl, at: Times, found: Stored) -> bool:
     """RFC 9111 §5.2.1.2: what the origin forbids, and what a purge made stale, no request brings back."""
-    said = found.meta.origin_times
-    is_forbidden = said.forbids_stale or said.must_validate or found.verdict.stale_at is not None
-    return _allows_stale(asked, at) and not is_forbidden
+    return _allows_stale(asked, at) and not _is_stale_forbidden(found)
+
+
+def _is_stale_forbidden(found: Stored) -> bool:
+    return found.meta.origin_times.is_validated_only or found.verdict.stale_at is not None
 
 
 # Search engines and link previews must see the page, not its shell (Next.js does the same).
