@@ -166,6 +166,16 @@ async def test_groups_and_safe_methods(site: Site) -> None:
     assert await grouped(site, '"a"', '"a"', method="OPTIONS")
 
 
+@requires("RFC 9875 §3", "an answer to an unsafe method names groups whatever its status is")
+@pytest.mark.parametrize("status", [200, 404, 500])
+async def test_groups_of_any_status(site: Site, status: int) -> None:
+    site.says("/p", {**FRESH, "Cache-Groups": '"a"'})
+    await site.get("/p")
+    site.on("/form", page("no", {"Cache-Group-Invalidation": '"a"'}, status))
+    await site.get("/form", method="POST")
+    assert not await site.is_reused("/p")
+
+
 @requires("RFC 9875 §3", "groups of another origin are other groups")
 async def test_groups_of_other_hosts(site: Site) -> None:
     site.says("/p", {**FRESH, "Cache-Groups": '"a"'})
