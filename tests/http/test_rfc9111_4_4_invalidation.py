@@ -42,7 +42,7 @@ async def test_failure(site: Site, status: int) -> None:
 
 
 @requires(SECTION, "nor does a safe one")
-@pytest.mark.parametrize("method", ["OPTIONS", "HEAD"])
+@pytest.mark.parametrize("method", ["OPTIONS", "HEAD", "PROPFIND", "REPORT", "SEARCH", "QUERY"])
 async def test_safe_methods(site: Site, method: str) -> None:
     assert await is_kept_after(site, method, "/p")
 
