@@ -121,7 +121,17 @@ def on_request(
     decision = _on_found(request, asked, match.route, found, around)
     if "no-store" in asked and not isinstance(decision, Serve | ServeStale | Refuse):
         return Pass(Reason.REQUEST)
+    if isinstance(decision, Fetch) and _has_condition_for_origin(request, match.route):
+        return Pass(Reason.REQUEST)
     return decision
+
+
+def _has_condition_for_origin(request: Request, route: Route) -> bool:
+    """Tell whether only the origin can evaluate what is asked (RFC 9110 §13.1.1, §13.1.4)."""
+    return not route.revalidate.is_isr and any(name in request.fields for name in _FOR_ORIGIN)
+
+
+_FOR_ORIGIN: Final = (b"if-match", b"if-unmodified-since")
 
 
 def _on_found(
