@@ -43,7 +43,7 @@ from isr_proxy.origin.client import Answer, Client
 from isr_proxy.serve.boarding import Boarding, Full
 from isr_proxy.serve.deliver import Delivery, failure_status
 from isr_proxy.serve.exchange import Exchange
-from isr_proxy.serve.job import Broken, Job, Landed, Opening, Relayed, Streaming
+from isr_proxy.serve.job import Broken, Job, Landed, Opening, Relayed, Streaming, is_for_one
 from isr_proxy.serve.outcome import Observer
 from isr_proxy.serve.part_fetch import PartFetcher
 from isr_proxy.serve.parts import Parts
@@ -262,7 +262,7 @@ class Engine:
             visit.delivery.error(503, Reason.TOO_MANY_WAITERS)
             return True
         opening = await _opening(flight, is_leader=is_leader)
-        if not is_leader and _is_for_one(opening, job):
+        if not is_leader and is_for_one(opening, job):
             visit.is_alone = True
             return False
         if not is_leader and self._boarding.is_outdated(flight, job):
@@ -471,19 +471,6 @@ def _landed_status(decision: Fetch, landed: Landed, *, is_leader: bool) -> str:
     if landed.is_new:
         return forward_status(decision.reason, status=landed.status, outcome=Reason.STORED)
     return validated_status(decision.reason, landed.status)
-
-
-def _is_for_one(opening: Opening, job: Job) -> bool:
-    """Tell whether the origin wants each request to ask for itself: one answer is not for all."""
-    if job.match.route.revalidate.is_isr:
-        return False
-    match opening:
-        case Streaming():
-            return opening.admit.origin_times.is_for_one
-        case Landed(entry):
-            return entry.meta.origin_times.is_for_one
-        case _:
-            return False
 
 
 def _entry(found: Found) -> Entry:
