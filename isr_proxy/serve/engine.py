@@ -32,7 +32,7 @@ from isr_proxy.core.decision import (
 )
 from isr_proxy.core.freshness import Times, remaining, times
 from isr_proxy.core.http import Fields, Head, Request, content_length
-from isr_proxy.core.key import PLAIN, Key
+from isr_proxy.core.key import PLAIN, Key, variant_of
 from isr_proxy.core.policy import Surroundings, on_arrival, on_request
 from isr_proxy.core.reason import Reason, XCache
 from isr_proxy.core.routes import Match, RouteTable
@@ -252,6 +252,8 @@ class Engine:
 
     async def _fetch(self, visit: Visit, decision: Fetch, found: Found) -> bool:
         """Have the page fetched, by this visit or one before it; False when it must be decided again."""
+        if visit.names:  # learned while waiting: what is stored may know nothing of them yet
+            decision = replace(decision, variant=variant_of(visit.names, visit.request.fields))
         decision, job = self._parts.refine(visit, decision, self._job(visit, decision, found))
         if self._parts.is_crowded(job):
             await self._pass(visit, Reason.SATURATED)

@@ -74,3 +74,22 @@ async def test_head_of_the_uncacheable(site: Site) -> None:
     await site.get("/p")
     reply = await site.get("/p", method="HEAD")
     assert (site.last.method, reply.status) == ("HEAD", 200)
+
+
+@requires(
+    "Attack: stampede", "who learns while he waits that the answer varies asks once for his own variant"
+)
+async def test_begins_to_vary(site: Site) -> None:
+    gate = asyncio.Event()
+    varies = {"Cache-Control": "max-age=60", "Vary": "Foo"}
+    opened: Script = [Send(head(200, {**varies, "Content-Length": "1"})), Wait(gate), Send(b"2")]
+    site.on("/p", page("1", {"Cache-Control": "max-age=60, stale-if-error=0"}), opened, page("3", varies))
+    await site.get("/p")
+    site.clock.advance(61)
+    first = crowd(site.proxy, 1, {"Foo": "a"})
+    await site.origin.received(2)
+    others = crowd(site.proxy, 4, {"Foo": "b"})
+    replies = await asyncio.gather(*others)
+    gate.set()
+    assert {(reply.text, reply.x_cache) for reply in replies} <= {("3", "MISS"), ("3", "HIT")}
+    assert ((await first[0]).text, site.hits("/p")) == ("2", 3)
