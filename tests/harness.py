@@ -168,6 +168,11 @@ class Proxy:
             await visitor.close()
             self.visitors.remove(visitor)
 
+    async def waiting(self, count: int) -> None:
+        """Wait until so many visitors wait for fetches, leaders included."""
+        flights = self.worker.engine.flights
+        await eventually(lambda: sum(flight.waiters for flight in flights.in_flight()) == count)
+
     async def settled(self) -> None:
         """Wait until no regeneration is under way."""
         while tasks := self.worker.engine.flights.tasks():

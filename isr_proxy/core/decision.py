@@ -98,7 +98,8 @@ class Fetch:
     variant: Variant
     fallback: Times | None = None
     is_head: bool = False  # asked with HEAD, of a page that is stored
-    is_alone: bool = False  # nobody else joins: such answers were not for all, lately
+    is_alone: bool = False  # nobody else joins: the answer is most likely not for all
+    is_doubtful: bool = False  # such answers could not be stored, lately
 
 
 @dataclass(frozen=True, slots=True)

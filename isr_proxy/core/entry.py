@@ -48,6 +48,16 @@ class OriginTimes(msgspec.Struct, frozen=True):
     forbids_stale: bool = False  # must-revalidate, proxy-revalidate, s-maxage (RFC 9111 §4.2.4)
     must_validate: bool = False  # no-cache
 
+    @property
+    def is_validated_only(self) -> bool:
+        """Tell whether, once stale, only the origin may say that it is still right."""
+        return self.forbids_stale or self.must_validate
+
+    @property
+    def is_for_one(self) -> bool:
+        """Tell whether each request must be validated by itself (RFC 9111 §5.2.2.2, §5.2.2.4)."""
+        return self.must_validate or (self.forbids_stale and self.ttl == 0)
+
 
 class BodyRef(msgspec.Struct, frozen=True):
     """Where one encoding of the body lies in the file. `checksum` is a 16-byte blake2b."""

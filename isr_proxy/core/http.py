@@ -30,7 +30,10 @@ HOP_BY_HOP: Final = frozenset(
         b"upgrade",
     }
 )
-SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})  # RFC 9110 §9.2.1
+# RFC 9110 §9.2.1, and what the HTTP Method Registry calls safe.
+SAFE_METHODS: Final = frozenset(
+    {"GET", "HEAD", "OPTIONS", "TRACE", "PRI", "PROPFIND", "QUERY", "REPORT", "SEARCH"}
+)
 TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 §5.6.2
 DELTA_SECONDS_MAX: Final = 2**31  # RFC 9111 §1.2.2
 _LENGTH_DIGITS: Final = 18  # more is no body's length

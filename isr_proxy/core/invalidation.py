@@ -1,4 +1,4 @@
-"""What a successful unsafe request makes unusable (RFC 9111 §4.4, RFC 9875 §3).
+"""What an unsafe request makes unusable (RFC 9111 §4.4, RFC 9875 §3).
 
 Knows which URLs and groups an answer invalidates. Must not know how they are purged, nor whether anything is
 stored for them.
@@ -20,9 +20,9 @@ from isr_proxy.core.structured import parse_strings
 _POINTERS: Final = (b"location", b"content-location")
 
 
-def is_unsafe_success(request: Request, head: Head) -> bool:
-    """Tell whether an answer says that something may have changed at the origin."""
-    return request.method not in SAFE_METHODS and 200 <= head.status < 400
+def is_unsafe(request: Request) -> bool:
+    """Tell whether a request may have changed something at the origin."""
+    return request.method not in SAFE_METHODS
 
 
 def is_invalidated(route: Route) -> bool:
@@ -32,7 +32,12 @@ def is_invalidated(route: Route) -> bool:
 
 
 def invalidated_urls(request: Request, head: Head) -> tuple[Request, ...]:
-    """Return, as requests, the URL that was asked for and those of its origin that the answer points at."""
+    """Return, as requests, the URL that was asked for and those of its origin that the answer points at.
+
+    Only of a success; the groups that an answer names are meant whatever it is.
+    """
+    if not 200 <= head.status < 400:
+        return ()
     found = {request.target: request}
     for name in _POINTERS:
         for value in head.fields.all(name):

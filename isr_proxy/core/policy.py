@@ -30,7 +30,7 @@ from isr_proxy.core.directives import CacheControl, parse_cache_control
 from isr_proxy.core.forward import VIA_MAX, passages
 from isr_proxy.core.freshness import Phase, Times, lifetime, times
 from isr_proxy.core.http import Request, parse_cookies
-from isr_proxy.core.key import PLAIN, derive, matches_any, variant_of
+from isr_proxy.core.key import PLAIN, Variant, derive, matches_any, variant_of
 from isr_proxy.core.limits import STATUSES, body_refusal
 from isr_proxy.core.reason import Reason
 from isr_proxy.core.routes import Match, RouteTable, hides_delimiter, host_matches, target_problem
@@ -119,18 +119,38 @@ class Surroundings:
 def on_request(
     request: Request, match: Match, found: Stored | VaryMissed | None, around: Surroundings
 ) -> Decision:
-    """Decide with what is stored."""
-    route = match.route
-    asked = _asked(request, route)
-    if "no-store" in asked:
+    """Decide with what is stored; what is not to be stored is asked for by passing (RFC 9111 §5.2.1.5)."""
+    asked = _asked(request, match.route)
+    decision = _on_found(request, asked, match.route, found, around)
+    if "no-store" in asked and not isinstance(decision, Serve | ServeStale | Refuse):
         return Pass(Reason.REQUEST)
+    if isinstance(decision, Fetch) and _has_condition_for_origin(request, match.route):
+        return Pass(Reason.REQUEST)
+    return decision
+
+
+def _has_condition_for_origin(request: Request, route: Route) -> bool:
+    """Tell whether only the origin can evaluate what is asked (RFC 9110 §13.1.1, §13.1.4)."""
+    return not route.revalidate.is_isr and any(name in request.fields for name in _FOR_ORIGIN)
+
+
+_FOR_ORIGIN: Final = (b"if-match", b"if-unmodified-since")
+
+
+def _on_found(
+    request: Request,
+    asked: CacheControl,
+    route: Route,
+    found: Stored | VaryMissed | None,
+    around: Surroundings,
+) -> Decision:
     match found:
         case Stored() if not found.verdict.hidden:
-            return _for_method(request, route, _on_stored(asked, route, found, around))
+            return _for_method(request, route, _on_stored(request, asked, route, found, around))
         case _ if "only-if-cached" in asked:
             return Refuse(504, Reason.ONLY_IF_CACHED)
         case Stored():
-            return Fetch(Reason.PURGED, found.meta.variant)
+            return Fetch(Reason.PURGED, _own_variant(request, found))
         case None | VaryMissed() if around.is_hit_for_pass and not _may_fetch_alone(request, route, around):
             return Pass(Reason.HIT_FOR_PASS)
         case VaryMissed(names):
@@ -142,9 +162,9 @@ def on_request(
 def _may_fetch_alone(request: Request, route: Route, around: Surroundings) -> bool:
     """Tell whether what was uncacheable may be fetched as if it were not: its answer may have changed.
 
-    Varnish calls it hit-for-miss. A condition or a range is better answered by the origin itself.
+    Varnish calls it hit-for-miss. A HEAD, a condition or a range is better answered by the origin itself.
     """
-    is_plain = not any(name in request.fields for name in _ASKS_FOR_LESS)
+    is_plain = request.method == "GET" and not any(name in request.fields for name in _ASKS_FOR_LESS)
     return is_plain and not route.revalidate.is_isr and not around.is_too_large
 
 
@@ -154,7 +174,7 @@ _ASKS_FOR_LESS: Final = (b"if-none-match", b"if-modified-since", b"range")
 def _alone(decision: Decision, around: Surroundings) -> Decision:
     """Let nobody wait for an answer that is most likely not for him."""
     if isinstance(decision, Fetch) and around.is_hit_for_pass:
-        return replace(decision, is_alone=True)
+        return replace(decision, is_alone=True, is_doubtful=True)
     return decision
 
 
@@ -194,10 +214,19 @@ def _on_vary_miss(request: Request, names: tuple[str, ...]) -> Decision:
     return Fetch(Reason.VARY_MISS, variant_of(names, request.fields))
 
 
-def _on_stored(asked: CacheControl, route: Route, found: Stored, around: Surroundings) -> Decision:
-    variant = found.meta.variant
+def _own_variant(request: Request, found: Stored) -> Variant:
+    """Return what this request would be stored under: the page found may be another's, in his language."""
+    names = found.meta.variant.names
+    return variant_of(names, request.fields) if names else PLAIN
+
+
+def _on_stored(
+    request: Request, asked: CacheControl, route: Route, found: Stored, around: Surroundings
+) -> Decision:
+    variant = _own_variant(request, found)
     at = times(found.meta, found.state, route, around.now, soft_purged_at=found.verdict.stale_at)
-    wanted = _on_client_directives(asked, at, found, _error_fallback(at, found, route))
+    fallback = _error_fallback(asked, at, found, route)
+    wanted = _on_client_directives(asked, at, variant, found, fallback)
     if wanted is not None:
         return wanted
     match at.phase:
@@ -210,11 +239,12 @@ def _on_stored(asked: CacheControl, route: Route, found: Stored, around: Surroun
         case Phase.STALE | Phase.ERROR_ONLY:
             if _must_wait_for_retry(found, around.now):
                 return ServeStale(at, Reason.RETRY_LATER)
-            return Fetch(Reason.STALE, variant, fallback=_error_fallback(at, found, route))
+            return Fetch(Reason.STALE, variant, fallback)
         case Phase.DEAD:
-            if found.meta.origin_times.must_validate:  # RFC 9111 §5.2.2.4: for each request by itself
-                return Fetch(Reason.MUST_VALIDATE, variant, is_alone=True)
-            return Fetch(Reason.STALE, variant)
+            said = found.meta.origin_times
+            is_alone = said.is_for_one and not route.revalidate.is_isr
+            reason = Reason.MUST_VALIDATE if is_alone and said.must_validate else Reason.STALE
+            return Fetch(reason, variant, fallback, is_alone=is_alone)
 
 
 def _on_stale(found: Stored, at: Times, around: Surroundings) -> Decision:
@@ -235,20 +265,23 @@ def _must_wait_for_retry(found: Stored, now: float) -> bool:
     return state.failed_at <= now < state.retry_at
 
 
-def _error_fallback(at: Times, found: Stored, route: Route) -> Times | None:
+def _error_fallback(asked: CacheControl, at: Times, found: Stored, route: Route) -> Times | None:
+    """Return the times of what is served should the origin fail; a request may allow more (RFC 5861 §4)."""
     window = lifetime(found.meta, route).stale_if_error
+    if not _is_stale_forbidden(found):
+        window = max(window, asked.seconds("stale-if-error") or 0)
     return at if window > 0 and -at.ttl <= window else None
 
 
 def _on_client_directives(
-    asked: CacheControl, at: Times, found: Stored, fallback: Times | None
+    asked: CacheControl, at: Times, variant: Variant, found: Stored, fallback: Times | None
 ) -> Decision | None:
     """Honor what the request asks of a stored page (RFC 9111 §5.2.1)."""
     is_wanted_new = "no-cache" in asked or _is_too_old(asked, at)
     if "only-if-cached" in asked:
         is_usable = at.phase is Phase.FRESH or _is_stale_enough(asked, at, found)
         return None if is_usable and not is_wanted_new else Refuse(504, Reason.ONLY_IF_CACHED)
-    return Fetch(Reason.REQUEST, found.meta.variant, fallback) if is_wanted_new else None
+    return Fetch(Reason.REQUEST, variant, fallback) if is_wanted_new else None
 
 
 def _is_too_old(control: CacheControl, at: Times) -> bool:
@@ -265,9 +298,11 @@ def _allows_stale(asked: CacheControl, at: Times) -> bool:
 
 def _is_stale_enough(asked: CacheControl, at: Times, found: Stored) -> bool:
     """RFC 9111 §5.2.1.2: what the origin forbids, and what a purge made stale, no request brings back."""
-    said = found.meta.origin_times
-    is_forbidden = said.forbids_stale or said.must_validate or found.verdict.stale_at is not None
-    return _allows_stale(asked, at) and not is_forbidden
+    return _allows_stale(asked, at) and not _is_stale_forbidden(found)
+
+
+def _is_stale_forbidden(found: Stored) -> bool:
+    return found.meta.origin_times.is_validated_only or found.verdict.stale_at is not None
 
 
 # Search engines and link previews must see the page, not its shell (Next.js does the same).

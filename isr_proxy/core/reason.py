@@ -25,7 +25,7 @@ class Reason(Enum):
     VARY_MISS = "vary-miss"  # the key is stored, this variant is not
     STALE = "stale"  # beyond every stale window
     PURGED = "purged"  # hidden by a purge
-    REQUEST = "request"  # the visitor's own Cache-Control asked for it
+    REQUEST = "request"  # the visitor's own Cache-Control asked for it, or If-Match
     MUST_VALIDATE = "must-validate"  # the origin wants every use validated
     PARTIAL = "partial"  # parts of it are stored, and the rest was asked; or a part that nobody asked for
 

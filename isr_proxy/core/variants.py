@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Final
 
 from isr_proxy.core.entry import Meta, State
-from isr_proxy.core.http import parse_date
-from isr_proxy.core.key import Variant
+from isr_proxy.core.http import Fields, parse_date
+from isr_proxy.core.key import Variant, variant_of
 from isr_proxy.core.negotiation import is_wanted_most
 
 LANGUAGE: Final = "accept-language"
@@ -18,10 +18,20 @@ LANGUAGE: Final = "accept-language"
 
 def speaks_for(meta: Meta, wanted: Variant) -> bool:
     """Tell whether a page is in the language that a request likes best, and is its variant in all else."""
-    own, asked = dict(meta.vary), dict(wanted.headers)
+    return _speaks(meta.fields, meta.variant, wanted)
+
+
+def _speaks(page: Fields, variant: Variant, wanted: Variant) -> bool:
+    own, asked = dict(variant.headers), dict(wanted.headers)
     accept = asked.pop(LANGUAGE, None)
     own.pop(LANGUAGE, None)
-    return own == asked and is_wanted_most(meta.fields.first(b"content-language"), accept)
+    return own == asked and is_wanted_most(page.first(b"content-language"), accept)
+
+
+def is_for(request: Fields, variant: Variant, page: Fields) -> bool:
+    """Tell whether a page of this variant answers a request: it is his own, or speaks his language."""
+    wanted = variant_of(variant.names, request)
+    return variant == wanted or (LANGUAGE in variant.names and _speaks(page, variant, wanted))
 
 
 def dated_at(meta: Meta, state: State) -> float:

@@ -37,12 +37,13 @@ from isr_proxy.core.policy import Surroundings, on_arrival, on_request
 from isr_proxy.core.reason import Reason, XCache
 from isr_proxy.core.routes import Match, RouteTable
 from isr_proxy.core.settings import Settings
+from isr_proxy.core.variants import is_for
 from isr_proxy.errors import VisitorGone
 from isr_proxy.origin.client import Answer, Client
 from isr_proxy.serve.boarding import Boarding, Full
 from isr_proxy.serve.deliver import Delivery, failure_status
 from isr_proxy.serve.exchange import Exchange
-from isr_proxy.serve.job import Broken, Job, Landed, Opening, Relayed, Streaming
+from isr_proxy.serve.job import Broken, Job, Landed, Opening, Relayed, Streaming, is_for_one
 from isr_proxy.serve.outcome import Observer
 from isr_proxy.serve.part_fetch import PartFetcher
 from isr_proxy.serve.parts import Parts
@@ -140,6 +141,7 @@ class Engine:
                 assert_never(plan)
 
     async def _look_up(self, visit: Visit) -> None:
+        reason = Reason.VARY_MISS
         for _ in range(_MAX_ROUNDS):
             found = await self.find(visit)
             around = self._around(visit)
@@ -148,7 +150,8 @@ class Engine:
             decision = on_request(visit.request, visit.match, self._judged(found), around)
             if await self._carry_out(visit, decision, found):
                 return
-        await self._pass(visit, Reason.VARY_MISS)
+            reason = decision.reason if isinstance(decision, Fetch) else reason
+        await self._pass(visit, reason)
 
     async def find(self, visit: Visit) -> Found:
         """Ask the store; a flight may know of a variant that the store does not yet."""
@@ -249,6 +252,8 @@ class Engine:
 
     async def _fetch(self, visit: Visit, decision: Fetch, found: Found) -> bool:
         """Have the page fetched, by this visit or one before it; False when it must be decided again."""
+        if visit.names:  # learned while waiting: what is stored may know nothing of them yet
+            decision = replace(decision, variant=variant_of(visit.names, visit.request.fields))
         decision, job = self._parts.refine(visit, decision, self._job(visit, decision, found))
         if self._parts.is_crowded(job):
             await self._pass(visit, Reason.SATURATED)
@@ -259,10 +264,13 @@ class Engine:
             visit.delivery.error(503, Reason.TOO_MANY_WAITERS)
             return True
         opening = await _opening(flight, is_leader=is_leader)
-        if not is_leader and (self._boarding.is_outdated(flight, job) or _is_for_one(opening, job)):
+        if not is_leader and is_for_one(opening, job):
+            visit.is_alone = True
+            return False
+        if not is_leader and self._boarding.is_outdated(flight, job):
             return False
         if decision.fallback is not None and isinstance(found, Entry) and not isinstance(opening, Relayed):
-            return await self._serve_better(visit, flight, decision, found, decision.fallback)
+            return await self._serve_better(visit, flight, decision, found, is_leader=is_leader)
         if job.ask is not None:
             done = await self._parts.deliver(visit, decision, opening, is_leader=is_leader)
             if isinstance(done, Reason):
@@ -275,6 +283,7 @@ class Engine:
         own = None if visit.match.route.revalidate.is_isr else visit.request
         stored = found if isinstance(found, Entry) else None
         interim = visit.exchange.interim
+        is_alone = decision.is_alone or visit.is_alone
         return Job(
             visit.key,
             decision.variant,
@@ -284,24 +293,28 @@ class Engine:
             decision.reason,
             interim,
             decision.is_head,
-            decision.is_alone,
+            is_alone,
         )
 
     async def _serve_better(
-        self, visit: Visit, flight: Flight[Opening], decision: Fetch, stored: Entry, at: Times
+        self, visit: Visit, flight: Flight[Opening], decision: Fetch, stored: Entry, *, is_leader: bool
     ) -> bool:
         """A page is at hand should the origin fail, so wait for the whole new one, and serve the better."""
         await flight.landed()
         opening = flight.opening.result()
         if isinstance(opening, Landed):
-            return await self._serve_landed(visit, opening.entry, _landed_status(decision, opening))
+            status = _landed_status(decision, opening, is_leader=is_leader)
+            return await self._serve_landed(visit, opening.entry, status)
         if self._regenerator.verdict(stored).hidden:
             return False
         found = await self.find(visit)
         if isinstance(found, Entry) and found.state != stored.state and not found.state.failures:
             said = opening.head.status if isinstance(opening, Streaming) else None
             status = forward_status(decision.reason, status=said, outcome=Reason.STORED)
-            return await self._serve_landed(visit, found, status)
+            told = status if is_leader else collapsed_status(decision.reason)
+            return await self._serve_landed(visit, found, told)
+        at = decision.fallback
+        assert at is not None, "there is a page to fall back to"
         status = f"{forward_status(Reason.ORIGIN_FAILED)}; ttl={remaining(at.ttl)}"
         await visit.delivery.entry(stored, visit.match.route, at, status, XCache.STALE, Reason.ORIGIN_FAILED)
         return True
@@ -309,7 +322,7 @@ class Engine:
     async def _serve_landed(self, visit: Visit, entry: Entry, status: str) -> bool:
         """Serve what a fetch brought, if it is this visitor's variant and no purge came meanwhile."""
         verdict = self._regenerator.verdict(entry)
-        if verdict.hidden or entry.variant != variant_of(entry.variant.names, visit.request.fields):
+        if verdict.hidden or not is_for(visit.request.fields, entry.variant, entry.meta.fields):
             visit.names = entry.variant.names
             return False
         route = visit.match.route
@@ -328,7 +341,7 @@ class Engine:
     ) -> bool:
         match opening:
             case Landed(entry):
-                status = _landed_status(decision, opening) if is_leader else collapsed_status(decision.reason)
+                status = _landed_status(decision, opening, is_leader=is_leader)
                 return await self._serve_landed(visit, entry, status)
             case Streaming():
                 return await self._read_along(visit, decision, opening, is_leader=is_leader)
@@ -346,8 +359,8 @@ class Engine:
         if broken.head is not None and (is_leader or not broken.is_personal):
             status = forward_status(decision.reason, status=broken.head.status, outcome=reason)
             visit.delivery.broken(broken, broken.head, status)
-        elif job.stored is not None and job.stored.meta.origin_times.forbids_stale:
-            visit.delivery.error(504, reason)  # RFC 9111 §5.2.2.2
+        elif job.stored is not None and job.stored.meta.origin_times.is_validated_only:
+            visit.delivery.error(504, reason)  # RFC 9111 §5.2.2.2, §4.3.3
         else:
             visit.delivery.error(failure_status(reason), reason)
 
@@ -356,7 +369,7 @@ class Engine:
     ) -> bool:
         """Read what is being stored, if it is this visitor's variant; else ask again, knowing the names."""
         names = opening.admit.variant.names
-        if variant_of(names, visit.request.fields) != opening.admit.variant and names:
+        if names and not is_for(visit.request.fields, opening.admit.variant, opening.head.fields):
             visit.names = names
             return False
         if opening.writer.is_abandoned:
@@ -392,7 +405,7 @@ class Engine:
 
     async def _relay_own(self, visit: Visit, decision: Fetch, answer: Answer, why: Reason) -> None:
         """Send what cannot be stored to whoever it was fetched for; where that was expected, it is a pass."""
-        if decision.is_alone:
+        if decision.is_doubtful:
             status = forward_status(Reason.HIT_FOR_PASS, status=answer.status)
             await visit.delivery.relay(answer, status, XCache.PASS, Reason.HIT_FOR_PASS)
         else:
@@ -454,19 +467,12 @@ async def _opening(flight: Flight[Opening], *, is_leader: bool) -> Opening:
         raise
 
 
-def _landed_status(decision: Fetch, landed: Landed) -> str:
+def _landed_status(decision: Fetch, landed: Landed, *, is_leader: bool) -> str:
+    if not is_leader:
+        return collapsed_status(decision.reason)
     if landed.is_new:
         return forward_status(decision.reason, status=landed.status, outcome=Reason.STORED)
     return validated_status(decision.reason, landed.status)
-
-
-def _is_for_one(opening: Opening, job: Job) -> bool:
-    """Tell whether the origin wants each request to ask for itself (no-cache): one answer is not for all."""
-    return (
-        isinstance(opening, Streaming)
-        and opening.admit.origin_times.must_validate
-        and not job.match.route.revalidate.is_isr
-    )
 
 
 def _entry(found: Found) -> Entry:

@@ -22,6 +22,7 @@ from isr_proxy.core.freshness import lifetime
 from isr_proxy.core.http import Fields, Line
 from isr_proxy.core.key import Key, Variant
 from isr_proxy.core.settings import Route
+from isr_proxy.core.variants import dated_at
 from isr_proxy.errors import StoreError
 from isr_proxy.store.base import Entry, Store
 
@@ -67,6 +68,17 @@ class Freshening:
         if not await self._is_overtaken(stored.key, stored.variant, sequence):
             state = replace(stored.state, stale_at=min(stored.state.stale_at, self._now()))
             await self._store.update(stored, replace(state, count=state.count + 1))
+
+    async def is_older(self, stored: Entry | None, key: Key, meta: Meta, state: State) -> bool:
+        """Tell whether a newer answer was stored while this one came: it counts (RFC 9111 §4).
+
+        Only then are dates compared: an origin whose clock went back is believed all the same.
+        """
+        found = await self._store.lookup(key, Fields(variant_lines(meta.variant)))
+        if not isinstance(found, Entry) or found.variant != meta.variant:
+            return False
+        is_new = stored is None or found.state.fetched_at != stored.state.fetched_at
+        return is_new and dated_at(found.meta, found.state) > dated_at(meta, state)
 
     async def _is_overtaken(self, key: Key, variant: Variant, sequence: int) -> bool:
         """Tell whether a fetch that began after a later purge has stored its page: the younger wins."""

@@ -1,4 +1,4 @@
-"""Invalidation: after an unsafe request succeeded, what it may have changed is not served any more.
+"""Invalidation: after an unsafe request, what it may have changed is not served any more.
 
 Knows how to find out whether anything is stored at all, so that a site full of POSTs does not fill the purge
 log. Must not know which URLs are meant (core/invalidation.py) or how a purge is made.
@@ -14,7 +14,7 @@ from isr_proxy.core.invalidation import (
     invalidated_groups,
     invalidated_urls,
     is_invalidated,
-    is_unsafe_success,
+    is_unsafe,
 )
 from isr_proxy.core.key import derive
 from isr_proxy.core.purges import Scope, Selector
@@ -39,7 +39,7 @@ class Invalidation:
 
     async def after(self, request: Request, head: Head) -> None:
         """Purge what this answer invalidates; returns when it is in force (law 2)."""
-        if not is_unsafe_success(request, head):
+        if not is_unsafe(request):
             return
         selectors = [*invalidated_groups(request, head)]
         for url in invalidated_urls(request, head):

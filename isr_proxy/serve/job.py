@@ -104,3 +104,16 @@ class Broken:
 
 
 Opening = Streaming | Landed | Relayed | Broken
+
+
+def is_for_one(opening: Opening, job: Job) -> bool:
+    """Tell whether the origin wants each request to ask for itself: one answer is not for all."""
+    if job.match.route.revalidate.is_isr:
+        return False
+    match opening:
+        case Streaming():
+            return opening.admit.origin_times.is_for_one
+        case Landed(entry):
+            return entry.meta.origin_times.is_for_one
+        case _:
+            return False

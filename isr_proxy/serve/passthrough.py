@@ -5,11 +5,13 @@ Knows bodies, trailers, interim responses and upgrades. Must not know the store:
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from isr_proxy.core.chunks import forwardable
 from isr_proxy.core.forward import accepts_trailers, forwards_left, visitor_fields
-from isr_proxy.core.http import Fields, Head, Request
+from isr_proxy.core.http import SAFE_METHODS, Fields, Head, Request
 from isr_proxy.core.limits import STATUSES
 from isr_proxy.core.reason import Reason, XCache
 from isr_proxy.core.settings import Settings
@@ -25,12 +27,13 @@ class Passthrough:
     """Passes requests, as one config says."""
 
     def __init__(
-        self, settings: Settings, client: Client, after: Callable[[Request, Head], Awaitable[None]]
+        self, settings: Settings, client: Client, after: Callable[[Request, Head], Coroutine[Any, Any, None]]
     ) -> None:
         """`after` hears of each answer before its visitor does."""
         self._settings = settings
         self._client = client
         self._after = after
+        self._telling: set[asyncio.Task[None]] = set()
 
     async def handle(self, exchange: Exchange, delivery: Delivery, reason: Reason) -> Head | None:
         """Pass one request; returns the head of the origin's answer, None where there was none."""
@@ -47,13 +50,27 @@ class Passthrough:
             refused = Reason(error.word)
             delivery.error(STATUSES.get(refused, 400), refused)
             return None
-        await self._after(exchange.request, answer.head)
+        await self._tell(exchange.request, answer)
         status = forward_status(reason, status=answer.head.status)
         if answer.head.status == 101:
             await _tunnel(exchange, answer, delivery, status)
         else:
             await delivery.relay(answer, status, XCache.PASS, reason)
         return answer.head
+
+    async def _tell(self, request: Request, answer: Answer) -> None:
+        """Have the answer heard to the end, also when its visitor hangs up meanwhile (RFC 9111 §4.4)."""
+        if request.method in SAFE_METHODS:
+            await self._after(request, answer.head)
+            return
+        task = asyncio.get_running_loop().create_task(self._after(request, answer.head))
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+        try:
+            await asyncio.shield(task)
+        except BaseException:
+            await answer.aclose()
+            raise
 
     def _outgoing(self, exchange: Exchange) -> Outgoing:
         request = exchange.request

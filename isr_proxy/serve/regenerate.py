@@ -254,6 +254,9 @@ class Regenerator:
         if job.stored is not None and not job.is_personal and relay.reason not in _SAYS_NOTHING_OF_OTHERS:
             with suppress(StoreError):  # it stays, stale, until the disk lets go of it
                 await self._store.remove(job.stored)
+        if relay.reason is Reason.CLIENT_ERROR and job.stored is not None and job.request is None:
+            refused = Failed(relay.reason)  # nobody saw it, so it would be asked again at every hit (law 3)
+            await self._freshening.note_failure(job.stored, job.match.route, refused, flight.sequence)
         if job.source is not None and not job.is_personal and relay.reason is not Reason.TOO_LARGE:
             await job.source.superseded()
         if flight.has_leader:
@@ -355,6 +358,8 @@ class Regenerator:
             return Reason.STORED, True
         copies = await copies_of(head.fields, job.match.route, writer)
         state = State(flight.sequence, self._now(), admit.initial_age)
+        if await self._freshening.is_older(job.stored, job.key, meta, state):
+            return Reason.SUPERSEDED, False
         try:
             await writer.commit(meta, state, copies)
         except TooManyVariants:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from msgspec import structs
 
 from isr_proxy.core.decision import (
     Decision,
@@ -273,7 +274,10 @@ ASKED: list[tuple[str, Stored | VaryMissed | None, type, Reason | None]] = [
     ("Cache-Control: only-if-cached", VaryMissed(("accept",)), Refuse, Reason.ONLY_IF_CACHED),
     ("Cache-Control: only-if-cached", stored(verdict=Verdict(hidden=True)), Refuse, Reason.ONLY_IF_CACHED),
     ("Cache-Control: no-store", None, Pass, Reason.REQUEST),
-    ("Cache-Control: no-store", stored(1), Pass, Reason.REQUEST),
+    ("Cache-Control: no-store", stored(1), Serve, Reason.FRESH),
+    ("Cache-Control: no-store", stored(61), Pass, Reason.REQUEST),
+    ("Cache-Control: no-store, max-age=0", stored(1), Pass, Reason.REQUEST),
+    ("Cache-Control: no-store, only-if-cached", None, Refuse, Reason.ONLY_IF_CACHED),
     ("Cache-Control: max-stale", stored(1), Serve, Reason.FRESH),
     ("Cache-Control: max-stale", stored(9999), ServeStale, Reason.REQUEST),
     ("Cache-Control: max-stale=5", stored(65), ServeStale, Reason.REQUEST),
@@ -330,6 +334,42 @@ def test_a_vary_miss_fetches_the_visitors_own_variant() -> None:
 
 def test_a_purged_page_is_fetched_again_without_a_fallback() -> None:
     assert decided(stored(1, verdict=Verdict(hidden=True)), isr()) == Fetch(Reason.PURGED, PLAIN)
+
+
+@pytest.mark.parametrize("verdict", [Verdict(), Verdict(hidden=True)])
+def test_a_page_found_for_its_language_is_fetched_for_whoever_asks(verdict: Verdict) -> None:
+    found = stored(61, verdict=verdict, ttl=60.0)
+    english = replace(found, meta=structs.replace(found.meta, vary=(("accept-language", "en"),)))
+    decision = decided(english, by_origin(), request(text="Accept-Language: de"))
+    assert isinstance(decision, Fetch)
+    assert decision.variant == Variant((("accept-language", "de"),))
+
+
+@pytest.mark.parametrize(
+    ("found", "route", "is_alone"),
+    [
+        (stored(1, ttl=60.0, must_validate=True), by_origin(), True),
+        (stored(1, ttl=0.0, forbids_stale=True), by_origin(), True),
+        (stored(61, ttl=60.0, forbids_stale=True), by_origin(), False),
+        (stored(1, ttl=0.0), by_origin(), False),
+        (stored(99, must_validate=True), isr(stale_while_revalidate=1.0, stale_if_error=1.0), False),
+    ],
+)
+def test_law_3_only_what_each_must_validate_is_fetched_alone(
+    found: Stored, route: Route, is_alone: bool
+) -> None:
+    decision = decided(found, route)
+    assert isinstance(decision, Fetch)
+    assert decision.is_alone is is_alone
+
+
+@pytest.mark.parametrize("condition", ['If-Match: "a"', "If-Unmodified-Since: Fri, 01 Jan 2027 00:00:00 GMT"])
+def test_what_only_the_origin_can_evaluate_passes_where_it_decides(condition: str) -> None:
+    asked = request(text=condition)
+    for found in (None, stored(61, ttl=60.0), stored(1, verdict=Verdict(hidden=True), ttl=60.0)):
+        assert decided(found, by_origin(), asked) == Pass(Reason.REQUEST)
+        assert not isinstance(decided(found, isr(), asked), Pass)
+    assert isinstance(decided(stored(1, ttl=60.0), by_origin(), asked), Serve)
 
 
 @pytest.mark.parametrize(("age", "has_fallback"), [(70.0, True), (90.0, True), (90.5, False)])

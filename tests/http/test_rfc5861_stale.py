@@ -68,3 +68,23 @@ async def test_one_regeneration(site: Site) -> None:
         assert (await site.proxy.get("/p")).text == "1"
     await site.origin.received(2)
     assert site.hits("/p") == 2
+
+
+@requires(
+    "RFC 5861 §4", "a request may allow more than the answer did, as long as the origin forbids nothing"
+)
+@pytest.mark.parametrize(
+    ("stored", "asked", "text"),
+    [
+        ("max-age=1, stale-if-error=0", "stale-if-error=600", "1"),
+        ("max-age=1, stale-if-error=0", "stale-if-error=5", "oops"),
+        ("max-age=1, stale-if-error=0", "stale-if-error=x", "oops"),
+        ("max-age=1, must-revalidate", "stale-if-error=600", "oops"),
+        ("no-cache", "stale-if-error=600", "oops"),
+    ],
+)
+async def test_if_error_of_a_request(site: Site, stored: str, asked: str, text: str) -> None:
+    site.on("/p", page("1", {"Cache-Control": stored, "ETag": '"a"'}), page("oops", {}, 500))
+    await site.get("/p")
+    site.clock.advance(61)
+    assert (await site.get("/p", {"Cache-Control": asked})).text == text

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
-from tests.harness import Reply
+from isr_proxy.core.http import format_date
+from tests.harness import START, Reply
 from tests.http.conftest import Site, Start
 from tests.http.requirements import requires
-from tests.scripted_origin import ScriptedOrigin, page
+from tests.scripted_origin import Script, ScriptedOrigin, Send, Wait, head, page
 
 FRESH = {"Cache-Control": "max-age=60"}
 STATUSES = [
@@ -168,3 +171,25 @@ async def test_cookies_by_default(
     async with start("- {match: /**, revalidate: origin}") as proxy:
         await proxy.get("/p", sent)
         assert (await proxy.get("/p")).text == "2"
+
+
+@requires("RFC 9111 §4", "an older answer that comes later does not replace a newer one")
+async def test_overtaken(site: Site) -> None:
+    gate = asyncio.Event()
+    old, new = ({**FRESH, "Date": format_date(START + second)} for second in (0, 5))
+    slow: Script = [Send(head(200, {**old, "Content-Length": "3"})), Wait(gate), Send(b"old")]
+    site.on("/p", page("no", {"Cache-Control": "no-store"}), slow, page("new", new))
+    await site.get("/p")
+    site.clock.advance(5)
+    first = asyncio.ensure_future(site.proxy.get("/p"))
+    await site.origin.received(2)
+    await eventually_hit(site)
+    gate.set()
+    assert (await first).text == "old"
+    await site.proxy.settled()
+    assert (await site.get("/p")).text == "new"
+
+
+async def eventually_hit(site: Site) -> None:
+    while (await site.proxy.get("/p")).x_cache != "HIT":
+        pass

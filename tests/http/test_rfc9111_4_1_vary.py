@@ -6,7 +6,7 @@ import pytest
 
 from tests.http.conftest import Site, Start
 from tests.http.requirements import requires
-from tests.scripted_origin import ScriptedOrigin, page
+from tests.scripted_origin import ScriptedOrigin, Send, head, page
 
 FRESH = ("Cache-Control", "max-age=60")
 SECTION = "RFC 9111 §4.1"
@@ -144,3 +144,15 @@ async def test_max_variants(start: Start, origin: ScriptedOrigin) -> None:
             await proxy.settled()
         assert "too-many-variants" in (await proxy.get("/p", {"Foo": "16"})).cache_status
         assert (await proxy.get("/p", {"Foo": "0"})).x_cache == "HIT"
+
+
+@requires(SECTION, "a stale page in the language that is wanted is validated once, and then served")
+@pytest.mark.parametrize("control", ["no-cache", "max-age=0", "max-age=60, must-revalidate"])
+async def test_language_of_another(site: Site, control: str) -> None:
+    said = {"Cache-Control": control, "Vary": "Accept-Language", "Content-Language": "en", "ETag": '"a"'}
+    site.on("/p", page("1", said), [Send(head(304, said))])
+    await site.get("/p", {"Accept-Language": "en"})
+    site.clock.advance(61)
+    reply = await site.get("/p", {"Accept-Language": "en, de;q=0.5"})
+    assert (reply.text, site.hits("/p")) == ("1", 2)
+    assert "fwd-status=304" in reply.cache_status

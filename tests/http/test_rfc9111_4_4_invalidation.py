@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
-from tests.harness import FakeClock
+from isr_proxy.core.http import Head, Request
+from tests.harness import FakeClock, eventually
 from tests.http.conftest import Site, Start
 from tests.http.requirements import requires
 from tests.scripted_origin import Headers, ScriptedOrigin, page
@@ -39,7 +42,7 @@ async def test_failure(site: Site, status: int) -> None:
 
 
 @requires(SECTION, "nor does a safe one")
-@pytest.mark.parametrize("method", ["OPTIONS", "HEAD"])
+@pytest.mark.parametrize("method", ["OPTIONS", "HEAD", "PROPFIND", "REPORT", "SEARCH", "QUERY"])
 async def test_safe_methods(site: Site, method: str) -> None:
     assert await is_kept_after(site, method, "/p")
 
@@ -163,6 +166,16 @@ async def test_groups_and_safe_methods(site: Site) -> None:
     assert await grouped(site, '"a"', '"a"', method="OPTIONS")
 
 
+@requires("RFC 9875 §3", "an answer to an unsafe method names groups whatever its status is")
+@pytest.mark.parametrize("status", [200, 404, 500])
+async def test_groups_of_any_status(site: Site, status: int) -> None:
+    site.says("/p", {**FRESH, "Cache-Groups": '"a"'})
+    await site.get("/p")
+    site.on("/form", page("no", {"Cache-Group-Invalidation": '"a"'}, status))
+    await site.get("/form", method="POST")
+    assert not await site.is_reused("/p")
+
+
 @requires("RFC 9875 §3", "groups of another origin are other groups")
 async def test_groups_of_other_hosts(site: Site) -> None:
     site.says("/p", {**FRESH, "Cache-Groups": '"a"'})
@@ -176,3 +189,27 @@ async def test_groups_of_other_hosts(site: Site) -> None:
 async def test_groups_are_not_shown(site: Site) -> None:
     site.says("/p", {**FRESH, "Cache-Groups": '"a"'})
     assert "cache-groups" not in (await site.get("/p")).headers
+
+
+@requires(SECTION, "what was done is heard of, also when the visitor hangs up while it is written down")
+async def test_visitor_gone(site: Site) -> None:
+    inside, gate, done = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    engine, after = site.proxy.worker.engine, site.proxy.worker.engine.after_pass
+
+    async def slowly(request: Request, answer: Head) -> None:
+        inside.set()
+        await gate.wait()
+        await after(request, answer)
+        done.set()
+
+    site.says("/p", FRESH)
+    await site.get("/p")
+    engine.after_pass = slowly
+    visitor = await site.proxy.visitor()
+    visitor.send("/p", {"Content-Length": "0"}, method="POST")
+    await inside.wait()
+    visitor.reset()
+    await eventually(lambda: b"visitor-gone" in site.proxy.worker.observation.render())
+    gate.set()
+    await asyncio.wait_for(done.wait(), 5)
+    assert not await site.is_reused("/p")

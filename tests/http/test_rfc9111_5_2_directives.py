@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from tests.harness import FakeClock
 from tests.http.conftest import Site, Start
 from tests.http.requirements import requires
-from tests.scripted_origin import ScriptedOrigin, page
+from tests.scripted_origin import Close, ScriptedOrigin, Send, Wait, head, page
 
 FRESH = {"Cache-Control": "max-age=60"}
 WITH_TAG = {**FRESH, "ETag": '"abc"'}
@@ -36,6 +38,8 @@ REQUESTS = [
     ("max-stale=10", 71, True),
     ("max-stale=10, max-age=1", 69, True),
     ("foo, no-transform", 1, False),
+    ("no-store", 59, False),
+    ("no-store", 61, True),
 ]
 
 
@@ -69,6 +73,13 @@ async def test_request_no_store(site: Site) -> None:
     site.says("/p", FRESH)
     await site.get("/p", {"Cache-Control": "no-store"})
     assert not await site.is_reused("/p")
+
+
+@requires("RFC 9111 §5.2.1.7", "only-if-cached with no-store does not ask the origin either")
+async def test_only_if_cached_with_no_store(site: Site) -> None:
+    site.says("/p", FRESH)
+    reply = await site.get("/p", {"Cache-Control": "only-if-cached, no-store"})
+    assert (reply.status, site.hits("/p")) == (504, 0)
 
 
 @requires("RFC 9111 §5.2.1.7", "only-if-cached: from the store, or 504 without asking the origin")
@@ -191,3 +202,39 @@ async def test_no_transform(site: Site) -> None:
     site.on("/p", page("text " * 200, {"Cache-Control": "max-age=60, no-transform"}))
     await site.get("/p")
     assert "content-encoding" not in (await site.get("/p", {"Accept-Encoding": "gzip"})).headers
+
+
+@requires(
+    "RFC 9111 §5.2.2.2", "who waited for a must-revalidate answer that is stale at once asks for himself"
+)
+@pytest.mark.parametrize("control", ["max-age=0, must-revalidate", "no-cache"])
+async def test_zero_is_not_for_those_who_wait(site: Site, control: str) -> None:
+    gate = asyncio.Event()
+    said = {"Cache-Control": control, "ETag": '"abc"'}
+    site.on("/p", [Wait(gate), *page("1", said)], page("2", said))
+    first = asyncio.ensure_future(site.proxy.get("/p"))
+    await site.origin.received(1)
+    second = asyncio.ensure_future(site.proxy.get("/p"))
+    await site.proxy.waiting(2)
+    gate.set()
+    assert ((await first).text, (await second).text, site.hits("/p")) == ("1", "2", 2)
+
+
+@requires("RFC 9111 §5.2.2.2", "each request for a stored page that is stale at once is validated by itself")
+async def test_zero_is_validated_by_each(site: Site) -> None:
+    gate = asyncio.Event()
+    said = {"Cache-Control": "max-age=0, must-revalidate", "ETag": '"abc"'}
+    site.on("/p", page("1", said), [Wait(gate), Send(head(304, said))])
+    await site.get("/p")
+    asked = [asyncio.ensure_future(site.proxy.get("/p")) for _ in range(3)]
+    await site.origin.received(4)
+    gate.set()
+    assert {reply.text for reply in await asyncio.gather(*asked)} == {"1"}
+
+
+@requires("RFC 9111 §5.2.2.4", "what must be validated is 504 while the origin cannot be reached")
+@pytest.mark.parametrize("control", ["max-age=60, no-cache", "max-age=0, must-revalidate"])
+async def test_disconnected(site: Site, control: str) -> None:
+    site.on("/p", page("1", {"Cache-Control": control, "ETag": '"a"'}), [Close()])
+    await site.get("/p")
+    assert (await site.get("/p")).status == 504

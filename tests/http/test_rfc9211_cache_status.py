@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import http_sf
@@ -10,7 +11,7 @@ import pytest
 from tests.harness import FakeClock, Reply
 from tests.http.conftest import Site, Start
 from tests.http.requirements import requires
-from tests.scripted_origin import Hang, ScriptedOrigin, Send, head, page
+from tests.scripted_origin import Hang, Script, ScriptedOrigin, Send, Wait, head, page
 
 FRESH = {"Cache-Control": "max-age=60", "ETag": '"abc"'}
 STALE_OK = {"Cache-Control": "max-age=60, stale-while-revalidate=600"}
@@ -76,10 +77,6 @@ async def test_purged(site: Site) -> None:
 
 @requires("RFC 9211 §2.6", "collapsed, for who waited for another's fetch")
 async def test_collapsed(site: Site) -> None:
-    import asyncio
-
-    from tests.scripted_origin import Wait
-
     release = asyncio.Event()
     site.on("/p", [Wait(release), *page("1", FRESH)])
     one, other = await site.proxy.visitor(), await site.proxy.visitor()
@@ -94,8 +91,6 @@ async def test_collapsed(site: Site) -> None:
 
 async def _waiting(site: Site, count: int) -> None:
     """Wait until so many visitors wait for the one fetch."""
-    import asyncio
-
     flights = site.proxy.worker.engine.flights
     while not any(flight.waiters == count for flight in flights.in_flight()):  # noqa: ASYNC110  nobody tells
         await asyncio.sleep(0)
@@ -137,3 +132,45 @@ async def test_hit_or_forwarded(site: Site, method: str) -> None:
         site.clock.advance(seconds)
         parameters = said(await site.get("/p", method=method))
         assert ("hit" in parameters) is not ("fwd" in parameters)
+
+
+@requires(
+    "RFC 9211 §2.2", "what must be validated, and may not be stored any more, was stale and is no bypass"
+)
+async def test_no_longer_storable(site: Site) -> None:
+    kept = {"Cache-Control": "no-cache", "ETag": '"a"'}
+    site.on("/p", page("1", kept), page("2", {"Cache-Control": "no-store"}))
+    await site.get("/p")
+    reply = await site.get("/p")
+    assert said(reply) == {"fwd": "stale", "fwd-status": 200, "detail": "no-store"}
+    assert reply.x_cache == "MISS"
+
+
+@requires("RFC 9211 §2.2", "who waited for an answer that was not for him asked because nothing was stored")
+async def test_waited_in_vain(site: Site) -> None:
+    gate = asyncio.Event()
+    kept = {"Cache-Control": "no-cache", "ETag": '"a"'}
+    opened: Script = [Send(head(200, {**kept, "Content-Length": "2"})), Wait(gate), Send(b"ok")]
+    site.on("/p", opened, page("22", kept))
+    first = asyncio.ensure_future(site.proxy.get("/p"))
+    await site.origin.received(1)
+    second = await site.proxy.get("/p")
+    gate.set()
+    await first
+    assert said(second) == {"fwd": "uri-miss", "fwd-status": 200, "stored": True}
+
+
+@requires("RFC 9211 §2.6", "collapsed, for who waited though a stale page was at hand")
+async def test_collapsed_with_a_fallback(site: Site) -> None:
+    gate = asyncio.Event()
+    site.on(
+        "/p", page("1", {"Cache-Control": "max-age=60, stale-if-error=99"}), [Wait(gate), *page("2", FRESH)]
+    )
+    await site.get("/p")
+    site.clock.advance(61)
+    asked = [asyncio.ensure_future(site.proxy.get("/p")) for _ in range(2)]
+    await site.proxy.waiting(2)
+    gate.set()
+    told = [said(each) for each in await asyncio.gather(*asked)]
+    assert sum(each.get("collapsed", False) for each in told) == 1
+    assert site.hits("/p") == 2
