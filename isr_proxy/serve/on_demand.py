@@ -62,7 +62,7 @@ class OnDemand:
         plan = on_arrival(request, self._engine.settings, self._engine.routes)
         match plan:
             case LookUp(key, found):
-                return Job(key, PLAIN, found)
+                return Job(key, PLAIN, found, asked=key)
             case Pass(reason):
                 return PageResult(url, Result.SKIPPED, reason.value)
             case Refuse(_, reason):
@@ -88,7 +88,8 @@ class OnDemand:
         found = await self._engine.store.lookup(job.key, _fields_of(job.variant))
         match found:
             case Entry():
-                return replace(job, stored=found, variant=found.variant)
+                asked = found.meta.asked_key if job.asked is None else job.asked
+                return replace(job, stored=found, variant=found.variant, asked=asked)
             case VaryMiss(names):
                 return replace(job, variant=variant_of(names, _fields_of(job.variant)))
             case None:

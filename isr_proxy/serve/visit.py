@@ -5,7 +5,7 @@ Knows what was learned of it so far. Must not know what is done next.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from isr_proxy.core.http import Request
 from isr_proxy.core.key import Key
@@ -18,16 +18,21 @@ from isr_proxy.store.base import Entry
 
 @dataclass(slots=True)
 class Visit:
-    """One request, and what was learned of it."""
+    """One request, and what was learned of it. `key` is where its page lies, as far as is known."""
 
     exchange: Exchange
     delivery: Delivery
-    key: Key
+    asked: Key
     match: Match
+    key: Key = field(init=False)
     names: tuple[str, ...] = ()  # the answer is known to vary on these
     part: Entry | None = None  # parts of the page that are stored, where the page is not
     why_not: Reason | None = None  # why they are not served though all that is wanted is there
     wants_whole: bool = False  # If-Range does not hold: the Range is as if it were not there
+    is_apart: bool = False  # what others who ask for the page brought is to another query
+
+    def __post_init__(self) -> None:
+        self.key = self.asked
 
     @property
     def request(self) -> Request:
