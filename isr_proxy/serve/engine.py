@@ -425,7 +425,7 @@ class Engine:
         if match is None or not match.route.revalidate.is_isr:
             return None
         for _ in range(2):
-            found = await self.store.lookup(key, _NO_FIELDS)
+            found = await self.variances.look(key, _NO_FIELDS)
             if isinstance(found, Entry) and not self._regenerator.verdict(found).hidden:
                 if found.meta.status != 200:
                     return None

@@ -270,8 +270,19 @@ class Regenerator:
         entry = await self._freshening.freshen(job.stored, freshen, flight.sequence)
         if job.reason is Reason.VARY_MISS and entry.variant != job.variant:
             entry = await self._relatives.adopt(entry, job.variant)
+        if freshen.may_keep:
+            entry = await self._under_its_new_key(entry, job.stored, flight.sequence)
         flight.open(Landed(entry, status, is_new=False))
         return Reason.STORED, True
+
+    async def _under_its_new_key(self, entry: Entry, before: Entry, sequence: int) -> Entry:
+        """Put a page where it belongs when a 304 has changed its No-Vary-Search."""
+        wanted, fields = entry.meta.asked_key, entry.meta.fields
+        await self.variances.learn(wanted, fields, before, entry.state)
+        key = kept_key(wanted, fields)
+        if key == entry.key or self._is_purged(entry.meta, sequence):
+            return entry
+        return await self._relatives.move(entry, key)
 
     async def _fail(self, flight: Flight[Opening], job: Job, broken: Broken) -> None:
         if job.stored is not None:

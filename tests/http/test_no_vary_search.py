@@ -369,6 +369,26 @@ async def test_two_kinds_of_queries(site: Site) -> None:
     assert await site.is_reused("/p?a=1&b=2")
 
 
+@requires("RFC 9111 §3.2", "a 304 may change the rule: the page lies where that has it")
+@pytest.mark.parametrize(
+    ("before", "after", "same", "other"),
+    [
+        ("", "params", "/p?a=2", "/q"),
+        ("params", "key-order", "/p?a=1", "/p?a=2"),
+        ("key-order", 'params=("b")', "/p?a=1&b=3", "/p?a=2&b=1"),
+    ],
+)
+async def test_changed_by_304(site: Site, before: str, after: str, same: str, other: str) -> None:
+    told = Send(head(304, {**FRESH, "ETag": '"a"', "No-Vary-Search": after}))
+    site.on("/p", page("1", {**FRESH, "ETag": '"a"', "No-Vary-Search": before}), [told], page("2", FRESH))
+    for _ in range(2):
+        await site.get("/p?a=1")
+        site.clock.advance(61)
+    site.clock.advance(-60)
+    assert await site.is_reused(same)
+    assert not await site.is_reused(other)
+
+
 def test_nothing_said_is_the_default() -> None:
     assert search_variance(Fields()) == variance("") == variance("params=?0") == DEFAULT
 
