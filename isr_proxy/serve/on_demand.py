@@ -85,11 +85,11 @@ class OnDemand:
 
     async def _with_stored(self, job: Job) -> Job:
         """Look up what it replaces; where pages vary, the one that names nothing is meant."""
-        found = await self._engine.store.lookup(job.key, _fields_of(job.variant))
+        key, found = await self._engine.variances.find(job.wanted, _fields_of(job.variant))
         match found:
             case Entry():
                 asked = found.meta.asked_key if job.asked is None else job.asked
-                return replace(job, stored=found, variant=found.variant, asked=asked)
+                return replace(job, key=key, stored=found, variant=found.variant, asked=asked)
             case VaryMiss(names):
                 return replace(job, variant=variant_of(names, _fields_of(job.variant)))
             case None:

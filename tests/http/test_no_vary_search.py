@@ -10,7 +10,10 @@ import pytest
 from isr_proxy.core.http import Fields
 from isr_proxy.core.purges import Scope, Selector, Strength
 from isr_proxy.core.search_variance import DEFAULT, SearchVariance, search_variance
+from isr_proxy.serve.job import Job
+from isr_proxy.serve.on_demand import Result
 from isr_proxy.serve.selection import Selection
+from isr_proxy.serve.targets import parse_target, request_of
 from tests.harness import FakeClock, Visitor, eventually
 from tests.http.conftest import Site, Start
 from tests.http.requirements import requires
@@ -167,6 +170,20 @@ async def test_asked_by_an_operator(start: Start, origin: ScriptedOrigin) -> Non
         await batch.ended()
         await proxy.settled()
     assert [request.target for request in origin.requests] == ["/p?a=1", "/p?a=1"]
+
+
+@requires(LAW_1, "also when an operator names another query, what is stored is compared with what comes")
+async def test_asked_for_another_query(start: Start, origin: ScriptedOrigin) -> None:
+    origin.on("/p", page("good" * 10, {"No-Vary-Search": "params"}), page("x", {"No-Vary-Search": "params"}))
+    async with start("- {match: /**, revalidate: 60s, guard: {max_shrink: 0.5}}") as proxy:
+        await proxy.get("/p?a=1")
+        await proxy.settled()
+        on_demand = proxy.worker.operations.on_demand
+        job = on_demand.plan(request_of(parse_target("/p?a=2"), "site.example", "http"))
+        assert isinstance(job, Job)
+        made = await on_demand.regenerate(job, 0)
+        assert made.result is Result.FAILED
+        assert (await proxy.get("/p?a=3")).text == "good" * 10
 
 
 @requires(DRAFT, "a rule that the origin gave up: each query gets its own page, and no other's")
