@@ -116,8 +116,6 @@ async def test_listing(site: Site) -> None:
 FRESH = {"Cache-Control": "max-age=60"}
 NVS = {**FRESH, "No-Vary-Search": "params"}
 ASKED = "RFC 9110 §7.7"
-LAW_1 = "Law 1"
-LAW_2 = "Law 2"
 
 
 def by_query(headers: Headers = FRESH, **more: str) -> Callable[[Exchange], Awaitable[None]]:
@@ -172,8 +170,8 @@ async def test_asked_by_an_operator(start: Start, origin: ScriptedOrigin) -> Non
     assert [request.target for request in origin.requests] == ["/p?a=1", "/p?a=1"]
 
 
-@requires(LAW_1, "also when an operator names another query, what is stored is compared with what comes")
-async def test_asked_for_another_query(start: Start, origin: ScriptedOrigin) -> None:
+@requires(DRAFT, "also when an operator names another query, what is stored is compared with what comes")
+async def test_law_1_asked_for_another_query(start: Start, origin: ScriptedOrigin) -> None:
     origin.on("/p", page("good" * 10, {"No-Vary-Search": "params"}), page("x", {"No-Vary-Search": "params"}))
     async with start("- {match: /**, revalidate: 60s, guard: {max_shrink: 0.5}}") as proxy:
         await proxy.get("/p?a=1")
@@ -288,9 +286,9 @@ async def test_invalidated(site: Site, asked: str) -> None:
     assert not await site.is_reused(asked)
 
 
-@requires(LAW_2, "a purge of a query reaches the page that answers for it, and counts it and no rule")
+@requires(DRAFT, "a purge of a query reaches the page that answers for it, and counts it and no rule")
 @pytest.mark.parametrize("named", ["/p?a=1", "/p?a=2", "http://site.example/p?a=2", "/p"])
-async def test_purged(site: Site, named: str) -> None:
+async def test_law_2_purged(site: Site, named: str) -> None:
     site.says("/p", NVS)
     await site.get("/p?a=1")
     purged = await site.proxy.worker.operations.purge(Selection(paths=(named,)), Strength.HARD)
@@ -298,18 +296,18 @@ async def test_purged(site: Site, named: str) -> None:
     assert not await site.is_reused("/p?a=2")
 
 
-@requires(LAW_2, "what a purge of all counts are pages")
-async def test_purge_of_all_counts_no_rule(site: Site) -> None:
+@requires(DRAFT, "what a purge of all counts are pages")
+async def test_law_2_purge_of_all_counts_no_rule(site: Site) -> None:
     site.says("/p", NVS)
     await site.get("/p?a=1")
     purged = await site.proxy.worker.operations.purge(Selection(is_all=True), Strength.HARD)
     assert purged.matched == 1
 
 
-@requires(LAW_2, "a page on its way under one query, that will answer for others, is purged by any of them")
+@requires(DRAFT, "a page on its way under one query, that will answer for others, is purged by any of them")
 @pytest.mark.parametrize("posted", ["/p", "/p?a=1", "/p?a=2"])
 @pytest.mark.parametrize("asked", ["/p?a=1", "/p"])
-async def test_purged_on_its_way(site: Site, posted: str, asked: str) -> None:
+async def test_law_2_purged_on_its_way(site: Site, posted: str, asked: str) -> None:
     gate = asyncio.Event()
     site.on("/p", [Wait(gate), *page("old", NVS)])
     (slow,) = await sent(site, asked)
@@ -323,8 +321,8 @@ async def test_purged_on_its_way(site: Site, posted: str, asked: str) -> None:
     assert (await site.get("/p?a=9")).text == "new"
 
 
-@requires(LAW_2, "also while the path's rule was another one")
-async def test_purged_under_another_rule(site: Site) -> None:
+@requires(DRAFT, "also while the path's rule was another one")
+async def test_law_2_purged_under_another_rule(site: Site) -> None:
     site.on("/p", by_query(a='params=("a")', b="key-order", c='params=("a")'))
     for query in ("x=1&a=1", "b=1"):
         await site.get(f"/p?{query}")
@@ -347,10 +345,10 @@ async def test_parts_are_invalidated(site: Site) -> None:
 # --- what fails changes neither a page nor a rule ---
 
 
-@requires(LAW_1, "an answer that breaks off takes nothing away, whatever rule its head has")
+@requires(DRAFT, "an answer that breaks off takes nothing away, whatever rule its head has")
 @pytest.mark.parametrize("mode", ["origin", "60s"])
 @pytest.mark.parametrize(("before", "after"), [(FRESH, NVS), (NVS, FRESH)])
-async def test_broken_off(
+async def test_law_1_broken_off(
     start: Start, origin: ScriptedOrigin, clock: FakeClock, mode: str, before: Headers, after: Headers
 ) -> None:
     origin.on("/p", page("good", before), cut(dict(after)), page("oops", {}, 500))
@@ -363,9 +361,9 @@ async def test_broken_off(
         assert (reply.status, reply.text) == (200, "good")
 
 
-@requires(LAW_1, "nor does one that fails its guard, or is much smaller than what it would replace")
+@requires(DRAFT, "nor does one that fails its guard, or is much smaller than what it would replace")
 @pytest.mark.parametrize("guard", ["contains: [good]", "max_shrink: 0.5"])
-async def test_guard(start: Start, origin: ScriptedOrigin, clock: FakeClock, guard: str) -> None:
+async def test_law_1_guard(start: Start, origin: ScriptedOrigin, clock: FakeClock, guard: str) -> None:
     good = "good" * 10
     origin.on("/p", page(good, {"No-Vary-Search": "key-order"}), page("x"), page("oops", {}, 500))
     async with start(f"- {{match: /**, revalidate: 60s, guard: {{{guard}}}}}") as proxy:
