@@ -49,7 +49,6 @@ from isr_proxy.serve.parts import Parts
 from isr_proxy.serve.passthrough import Passthrough
 from isr_proxy.serve.regenerate import Regenerator
 from isr_proxy.serve.respond import collapsed_status, forward_status, hit_status, validated_status
-from isr_proxy.serve.variances import covers, is_answer_to
 from isr_proxy.serve.visit import Visit
 from isr_proxy.store.base import Entry, Found, Store, VaryMiss
 
@@ -251,7 +250,7 @@ class Engine:
         opening = await _opening(flight, is_leader=is_leader)
         if not is_leader and (self._boarding.is_outdated(flight, job) or _is_for_one(opening, job)):
             return False
-        if not is_leader and self._is_of_another(opening, visit):
+        if not is_leader and visit.goes_apart(opening):
             return False
         if decision.fallback is not None and isinstance(found, Entry) and not isinstance(opening, Relayed):
             return await self._serve_better(visit, flight, decision, found, decision.fallback)
@@ -279,17 +278,6 @@ class Engine:
             decision.is_alone,
             asked=visit.asked,
         )
-
-    def _is_of_another(self, opening: Opening, visit: Visit) -> bool:
-        """Tell whether an answer is to another query, and not to this visitor's: then he asks by himself."""
-        match opening:
-            case Streaming(wanted=Key() as wanted):
-                visit.is_apart = not is_answer_to(wanted, Fields(opening.admit.lines), visit.asked)
-            case Landed(entry) if entry.meta.partial is None:
-                visit.is_apart = not covers(entry, visit.asked)
-            case _:
-                return False
-        return visit.is_apart
 
     async def _serve_better(
         self, visit: Visit, flight: Flight[Opening], decision: Fetch, stored: Entry, at: Times

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from isr_proxy.core.http import Request
+from isr_proxy.core.http import Fields, Request
 from isr_proxy.core.key import Key
 from isr_proxy.core.reason import Reason
 from isr_proxy.core.routes import Match
 from isr_proxy.serve.deliver import Delivery
 from isr_proxy.serve.exchange import Exchange
+from isr_proxy.serve.job import Landed, Opening, Streaming
+from isr_proxy.serve.variances import covers, is_answer_to
 from isr_proxy.store.base import Entry
 
 
@@ -33,6 +35,17 @@ class Visit:
 
     def __post_init__(self) -> None:
         self.key = self.asked
+
+    def goes_apart(self, opening: Opening) -> bool:
+        """Tell, and note, whether an answer he waited for is to another query: then he asks by himself."""
+        match opening:
+            case Streaming(wanted=Key() as wanted):
+                self.is_apart = not is_answer_to(wanted, Fields(opening.admit.lines), self.asked)
+            case Landed(entry) if entry.meta.partial is None:
+                self.is_apart = not covers(entry, self.asked)
+            case _:
+                return False
+        return self.is_apart
 
     @property
     def request(self) -> Request:
