@@ -72,3 +72,24 @@ async def test_law_2_a_replaced_flight_still_counts_for_the_purge_log() -> None:
     release.set()
     await asyncio.gather(old.landed(), new.landed())
     assert flights.oldest_sequence(default=9) == 9
+
+
+async def test_a_place_is_flown_for_until_the_last_flight_has_landed() -> None:
+    flights: Flights[str] = Flights(crashed)
+    gates: list[asyncio.Event] = []
+
+    async def fly(flight: Flight[str]) -> None:
+        gates.append(asyncio.Event())
+        await gates[-1].wait()
+        flight.open("page")
+
+    old = flights.launch(b"k", 1, fly, "/p")
+    await asyncio.sleep(0)
+    new = flights.launch(b"k", 2, fly, "/p")
+    await asyncio.sleep(0)
+    gates[1].set()
+    await new.landed()
+    assert flights.is_flying("/p")  # the old one, which nobody can join
+    gates[0].set()
+    await old.landed()
+    assert not flights.is_flying("/p")

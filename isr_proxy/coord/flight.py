@@ -9,7 +9,7 @@ A flight belongs to nobody who waits for it: a visitor who hangs up cancels only
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Hashable
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -18,11 +18,12 @@ T = TypeVar("T")
 class Flight(Generic[T]):
     """One fetch under way. `opening` is set as soon as waiters can be told what they get."""
 
-    __slots__ = ("end", "has_leader", "opening", "sequence", "task", "waiters")
+    __slots__ = ("end", "has_leader", "opening", "place", "sequence", "task", "waiters")
 
-    def __init__(self, sequence: int, opening: asyncio.Future[T]) -> None:
+    def __init__(self, sequence: int, opening: asyncio.Future[T], place: Hashable = None) -> None:
         self.sequence = sequence  # of the purge log, seen before the fetch began
         self.opening = opening
+        self.place = place  # what several identities have in common
         self.end: T | None = None  # what came of it, where that is not what it opened with
         self.task: asyncio.Task[None] | None = None
         self.waiters = 0
@@ -72,18 +73,18 @@ class Flights(Generic[T]):
     def find(self, identity: bytes) -> Flight[T] | None:
         return self._flights.get(identity)
 
-    def is_flying(self, prefix: bytes) -> bool:
-        """Tell whether anything flies whose identity begins so, joinable or not."""
-        return any(identity.startswith(prefix) for identity in self._flights)
+    def is_flying(self, place: Hashable) -> bool:
+        """Tell whether anything flies that was launched for this place, joinable or not."""
+        return any(flight.place == place for flight in self._tasks.values())
 
     def count(self, prefix: bytes) -> int:
         """Count the flights that can be joined whose identity begins so."""
         return sum(identity.startswith(prefix) for identity in self._flights)
 
-    def launch(self, identity: bytes, sequence: int, run: Launch[T]) -> Flight[T]:
+    def launch(self, identity: bytes, sequence: int, run: Launch[T], place: Hashable = None) -> Flight[T]:
         """Start a flight; one of the same identity, begun before a purge, flies on for its own waiters."""
         loop = asyncio.get_running_loop()
-        flight = Flight[T](sequence, loop.create_future())
+        flight = Flight[T](sequence, loop.create_future(), place)
         self._flights[identity] = flight
         task = loop.create_task(run(flight))
         flight.task = task

@@ -94,10 +94,17 @@ class Meta(msgspec.Struct, frozen=True):
     generated_at: float
     bodies: tuple[BodyRef, ...] = ()
     partial: Partial | None = None  # of an entry that has parts of a page only
+    asked: str | None = None  # the query that the origin was asked with, where the key's is shorter
 
     @property
     def key(self) -> Key:
         return Key(self.scheme, self.host, self.path, self.query, self.dimensions)
+
+    @property
+    def asked_key(self) -> Key:
+        """Return the key of what the origin was asked for."""
+        query = self.query if self.asked is None else self.asked
+        return Key(self.scheme, self.host, self.path, query, self.dimensions)
 
     @property
     def variant(self) -> Variant:

@@ -51,6 +51,11 @@ class Key:
         return self.path if self.query is None else f"{self.path}?{self.query}"
 
     @property
+    def place(self) -> tuple[str, str, str]:
+        """Return what all queries of a path have in common."""
+        return self.scheme, self.host, self.path
+
+    @property
     def url(self) -> str:
         return f"{self.scheme}://{self.host}{self.target}"
 

@@ -57,6 +57,7 @@ class Subject:
     path: str
     query: str | None
     tags: tuple[str, ...]
+    asked: str | None = None  # the query that the origin was asked with, where it is another
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,18 +141,31 @@ class PurgeIndex:
                 stale_at = mark.soft_at if stale_at is None else min(stale_at, mark.soft_at)
         return Verdict(hidden, stale_at) if hidden or stale_at is not None else CLEAN
 
+    def names_a_query(self, host: str, path: str, sequence: int) -> bool:
+        """Tell whether a record since `sequence` names this path with any query, or with none."""
+        return sequence < self.sequence and any(
+            max(mark.hard, mark.soft) > sequence
+            for (scope, of, value), mark in self._marks.items()
+            if scope is Scope.TARGET and of in (None, host) and value.partition("?")[0] == path
+        )
+
     def _names(self, subject: Subject) -> Iterable[_Name]:
         yield Scope.ALL, None, ""
         yield Scope.HOST, None, subject.host
-        target = subject.path if subject.query is None else f"{subject.path}?{subject.query}"
         for host in (None, subject.host):
             yield Scope.PATH, host, subject.path
-            yield Scope.TARGET, host, target
+            yield Scope.TARGET, host, _target(subject.path, subject.query)
+            if subject.asked is not None:
+                yield Scope.TARGET, host, _target(subject.path, subject.asked)
             for length in self._prefix_lengths:
                 if length <= len(subject.path):
                     yield Scope.PREFIX, host, subject.path[:length]
         for tag in subject.tags:
             yield Scope.TAG, None, tag
+
+
+def _target(path: str, query: str | None) -> str:
+    return path if query is None else f"{path}?{query}"
 
 
 _GROUP: Final = "\x1f"  # no header can hold it, so no tag looks like a group

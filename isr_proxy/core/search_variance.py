@@ -1,7 +1,7 @@
 """No-Vary-Search: which parts of a query make no difference (draft-ietf-httpbis-no-vary-search).
 
-Knows the field and how it shortens a query. Must not know keys or entries. A parameter keeps its own
-spelling: `%61=1` and `a=1` stay two pages, since the origin is asked with what is left.
+Knows the field and how it shortens a query. Must not know keys or entries. What is left of a query is in one
+spelling, so that `%61=1` and `a=1` are the same; it says where a page lies, never what the origin is asked.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
-from urllib.parse import unquote_plus
+from urllib.parse import quote_plus, unquote_plus
 
 from isr_proxy.core.http import Fields
 from isr_proxy.core.structured import parse_dictionary
@@ -31,18 +31,24 @@ class SearchVariance:
 
     def shortened(self, query: str) -> str | None:
         """Return what of a query makes a difference, None when nothing does."""
-        pairs = [(_name(pair), pair) for pair in query.split("&") if pair]
-        kept = [(name, pair) for name, pair in pairs if self.counts(name)]
+        pairs = [pair.partition("=") for pair in query.split("&") if pair]
+        decoded = [(_decoded(name), _decoded(value)) for name, _, value in pairs]
+        kept = [(name, value) for name, value in decoded if self.counts(name)]
         if self.ignores_order:
-            kept.sort(key=lambda named: named[0])
-        return "&".join(pair for _, pair in kept) or None
+            kept.sort(key=lambda pair: pair[0])
+        return "&".join(f"{_encoded(name)}={_encoded(value)}" for name, value in kept) or None
 
 
 DEFAULT: Final = SearchVariance()  # every byte of a query counts
 
 
-def _name(pair: str) -> str:
-    return unquote_plus(pair.partition("=")[0], errors="replace")
+def _decoded(text: str) -> str:
+    """Decode one half of a parameter; bytes that are no UTF-8 stay different from each other."""
+    return unquote_plus(text, errors="surrogateescape")
+
+
+def _encoded(text: str) -> str:
+    return quote_plus(text, errors="surrogateescape")
 
 
 def search_variance(fields: Fields) -> SearchVariance:
@@ -59,9 +65,9 @@ def _parsed(value: str) -> SearchVariance:
         case bool(), bool(), None:
             return SearchVariance(is_except=params, ignores_order=order)
         case bool(), list(), None if _are_strings(params):
-            return SearchVariance(frozenset(map(unquote_plus, params)), ignores_order=order)
+            return SearchVariance(frozenset(map(_decoded, params)), ignores_order=order)
         case bool(), True, list() if _are_strings(rest):
-            return SearchVariance(frozenset(map(unquote_plus, rest)), is_except=True, ignores_order=order)
+            return SearchVariance(frozenset(map(_decoded, rest)), is_except=True, ignores_order=order)
         case _:
             return DEFAULT
 

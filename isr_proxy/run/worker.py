@@ -65,7 +65,11 @@ class Worker:
         self.operations = Operations(self.engine, disk, purges, self.client, watchers, now)
         self.engine.purge_method = PurgeMethod(self.operations, self._purge_token)
         self.engine.after_pass = Invalidation(
-            lambda: self.engine.routes, self.store, self.engine.flights, self.operations.invalidate
+            lambda: self.engine.routes,
+            self.store,
+            self.engine.variances,
+            self.engine.flights,
+            self.operations.invalidate,
         ).after
         self.front = Front(self.engine.handle, observer=watchers)
         app = application(self._wiring())

@@ -66,7 +66,7 @@ class Boarding:
         key, tags = job.key, job.known_tags
         if flight.opening.done() and isinstance(opening := flight.opening.result(), Streaming):
             tags = opening.admit.tags
-        subject = Subject(key.host, key.path, key.query, tags)
+        subject = Subject(key.host, key.path, key.query, tags, job.wanted.query)
         return self._purges.index.verdict(subject, flight.sequence).hidden
 
     def _launch(self, job: Job) -> Flight[Opening]:
@@ -75,7 +75,7 @@ class Boarding:
             self._alone += 1
             identity += self._alone.to_bytes(8)
         flight = self.flights.launch(
-            identity, self._purges.index.sequence, lambda flight: self._fly(flight, job)
+            identity, self._purges.index.sequence, lambda flight: self._fly(flight, job), job.key.place
         )
         assert flight.task is not None
         flight.task.add_done_callback(lambda _: self._learn(flight, job))

@@ -50,9 +50,8 @@ from isr_proxy.serve.parts import Parts
 from isr_proxy.serve.passthrough import Passthrough
 from isr_proxy.serve.regenerate import Regenerator
 from isr_proxy.serve.respond import collapsed_status, forward_status, hit_status, validated_status
-from isr_proxy.serve.variances import Variances, is_kept_by
 from isr_proxy.serve.visit import Visit
-from isr_proxy.store.base import PENDING, Entry, Found, Store, VaryMiss
+from isr_proxy.store.base import Entry, Found, Store, VaryMiss
 
 _log = structlog.get_logger("isr_proxy.engine")
 
@@ -97,7 +96,7 @@ class Engine:
         self._passthrough = Passthrough(settings, client, self._passed)
         parts = PartFetcher(self._regenerator, store, purges, observer, now)
         self._boarding = Boarding(parts.fly, purges, now)
-        self._variances = Variances(store, now)
+        self.variances = self._regenerator.variances
         self.flights = self._boarding.flights
         self._parts = Parts(store, self._regenerator, self.flights, now)
         self.purge_method: Answerer | None = None
@@ -155,22 +154,13 @@ class Engine:
 
     async def find(self, visit: Visit) -> Found:
         """Ask the store; a flight may know of a variant that the store does not yet."""
-        found = self.store.peek(visit.key, visit.request.fields)
-        if found is PENDING:
-            found = await self.store.lookup(visit.key, visit.request.fields)
-        if found is None:
-            visit.key, found = await self._shortened(visit.key, visit.request.fields)
+        if visit.is_apart:
+            visit.key, found = visit.asked, await self.variances.look(visit.asked, visit.request.fields)
+        else:
+            visit.key, found = await self.variances.find(visit.asked, visit.request.fields)
         if found is None and visit.names:
             return VaryMiss(visit.names)
         return found
-
-    async def _shortened(self, key: Key, fields: Fields) -> tuple[Key, Found]:
-        """Look under what of the query makes a difference, where the origin said so (No-Vary-Search)."""
-        shorter = await self._variances.shortened(key)
-        if shorter == key:
-            return key, None
-        found = await self.store.lookup(shorter, fields)
-        return (key, None) if isinstance(found, Entry) and not is_kept_by(found, key) else (shorter, found)
 
     def _judged(self, found: Found) -> Stored | VaryMissed | None:
         match found:
@@ -198,7 +188,8 @@ class Engine:
                 await self._serve(visit, _entry(found), at, XCache.STALE, reason)
             case ServeAndRegenerate(at):
                 entry = _entry(found)
-                reason = self.regenerate_behind(Job(visit.key, entry.variant, visit.match, entry))
+                job = Job(visit.key, entry.variant, visit.match, entry, asked=visit.asked)
+                reason = self.regenerate_behind(job)
                 await self._serve(visit, entry, at, XCache.STALE, reason)
             case Fetch():
                 return await self._fetch(visit, decision, found)
@@ -232,10 +223,8 @@ class Engine:
 
     async def foresee(self, foreseen: Foreseen) -> tuple[Found, Decision]:
         """Say what is stored for a request and what would be decided; does nothing of it."""
-        found = await self.store.lookup(foreseen.key, foreseen.request.fields)
-        if found is None:
-            _, found = await self._shortened(foreseen.key, foreseen.request.fields)
-        around = self._around(foreseen)
+        key, found = await self.variances.find(foreseen.key, foreseen.request.fields)
+        around = self._around(replace(foreseen, key=key))
         request, match = foreseen.request, foreseen.match
         of_parts = await self._parts.foresee(request, foreseen.key, match, found, around)
         return found, of_parts or on_request(request, match, self._judged(found), around)
@@ -269,6 +258,8 @@ class Engine:
             return False
         if not is_leader and self._boarding.is_outdated(flight, job):
             return False
+        if not is_leader and visit.goes_apart(opening):
+            return False
         if decision.fallback is not None and isinstance(found, Entry) and not isinstance(opening, Relayed):
             return await self._serve_better(visit, flight, decision, found, is_leader=is_leader)
         if job.ask is not None:
@@ -294,6 +285,7 @@ class Engine:
             interim,
             decision.is_head,
             is_alone,
+            asked=visit.asked,
         )
 
     async def _serve_better(
@@ -356,7 +348,8 @@ class Engine:
     def _fail(self, visit: Visit, decision: Fetch, job: Job, broken: Broken, *, is_leader: bool) -> None:
         """Show what failed; a page that one visitor's own request brought is shown to him alone (law 4)."""
         reason = broken.failed.reason
-        if broken.head is not None and (is_leader or not broken.is_personal):
+        is_his = is_leader or (not broken.is_personal and broken.wanted in (None, visit.asked))
+        if broken.head is not None and is_his:
             status = forward_status(decision.reason, status=broken.head.status, outcome=reason)
             visit.delivery.broken(broken, broken.head, status)
         elif job.stored is not None and job.stored.meta.origin_times.is_validated_only:
@@ -416,7 +409,7 @@ class Engine:
 
     async def _serve_shell(self, visit: Visit, path: str) -> bool:
         """Answer with the route's shell, and generate the page behind."""
-        job = Job(visit.key, PLAIN, visit.match)
+        job = Job(visit.key, PLAIN, visit.match, asked=visit.asked)
         shell = await self.obtain(replace(visit.key, path=path, query=None))
         if shell is None:
             return await self._fetch(visit, Fetch(Reason.URI_MISS, PLAIN), None)
@@ -433,7 +426,7 @@ class Engine:
         if match is None or not match.route.revalidate.is_isr:
             return None
         for _ in range(2):
-            found = await self.store.lookup(key, _NO_FIELDS)
+            found = await self.variances.look(key, _NO_FIELDS)
             if isinstance(found, Entry) and not self._regenerator.verdict(found).hidden:
                 if found.meta.status != 200:
                     return None

@@ -16,11 +16,13 @@ from isr_proxy.core.invalidation import (
     is_invalidated,
     is_unsafe,
 )
-from isr_proxy.core.key import derive
+from isr_proxy.core.key import Key, derive
+from isr_proxy.core.partial import key_of_parts
 from isr_proxy.core.purges import Scope, Selector
 from isr_proxy.core.routes import RouteTable
 from isr_proxy.core.settings import RevalidateMode
 from isr_proxy.serve.job import Opening
+from isr_proxy.serve.variances import Variances
 from isr_proxy.store.base import Store
 
 Purge = Callable[[tuple[Selector, ...]], Awaitable[None]]
@@ -30,10 +32,16 @@ class Invalidation:
     """Called with each answer that passes, before its visitor sees it."""
 
     def __init__(
-        self, routes: Callable[[], RouteTable], store: Store, flights: Flights[Opening], purge: Purge
+        self,
+        routes: Callable[[], RouteTable],
+        store: Store,
+        variances: Variances,
+        flights: Flights[Opening],
+        purge: Purge,
     ) -> None:
         self._routes = routes
         self._store = store
+        self._variances = variances
         self._flights = flights
         self._purge = purge
 
@@ -54,8 +62,16 @@ class Invalidation:
         if not is_invalidated(match.route):
             return ()
         key = derive(url, match.route.key)
-        selector = Selector(Scope.TARGET, key.target, key.host)
-        # A keyed header or cookie makes many keys of one URL, of which this request's is only one.
-        if key.dimensions or self._flights.is_flying(key.digest) or await self._store.known(key):
-            return (selector,)
+        # A keyed header or cookie makes many keys of one URL, of which this request's is only one. Who flies
+        # comes first: once landed, it has written its rule down.
+        if key.dimensions or self._flights.is_flying(key.place) or await self._is_stored(key):
+            return (Selector(Scope.TARGET, key.target, key.host),)
         return ()
+
+    async def _is_stored(self, key: Key) -> bool:
+        """Tell whether a page is stored for a key, or parts of one, or a page that answers for it too."""
+        for each in (key, key_of_parts(key)):
+            if await self._store.known(each):
+                return True
+        shorter = await self._variances.shortened(key)
+        return shorter != key and await self._store.known(shorter)

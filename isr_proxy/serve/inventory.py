@@ -146,7 +146,7 @@ class Inventory:
 
     def _describe(self, row: Row, meta: Meta, state: State) -> Stocked:
         match = self._engine.routes.match(meta.host, meta.path)
-        subject = Subject(meta.host, meta.path, meta.query, meta.tags)
+        subject = Subject(meta.host, meta.path, meta.query, meta.tags, meta.asked)
         verdict = self._engine.purges.index.verdict(subject, state.sequence)
         now = self._now()
         at = None

@@ -26,7 +26,11 @@ _NO_FIELDS: Final = Fields()
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What to fetch. `stored` is the entry it would replace, as it was looked up."""
+    """What to fetch. `stored` is the entry it would replace, as it was looked up.
+
+    `key` is where the page is looked for, which may lack what its query does not count; the origin is asked
+    for `wanted`, as the visitor asked (RFC 9110 §7.7).
+    """
 
     key: Key
     variant: Variant
@@ -40,6 +44,12 @@ class Job:
     ask: Ask | None = None  # only this part of the page is wanted: part_fetch.py
     part: Entry | None = None  # the parts that were stored when it was looked up
     source: Source | None = None  # another way to the page than to ask the origin for all of it
+    asked: Key | None = None  # what was asked for, where that may be another query than the key's
+
+    @property
+    def wanted(self) -> Key:
+        """Return the key of what the origin is asked for."""
+        return self.key if self.asked is None else self.asked
 
     @property
     def is_personal(self) -> bool:
@@ -68,6 +78,7 @@ class Streaming:
     body_bytes: int | None
     writer: Writer
     status: int  # what the origin said; of a page that it completed, 206
+    wanted: Key | None = None  # what the origin was asked for, where other queries may have joined
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +112,7 @@ class Broken:
     head: Head | None = None
     body: bytes = b""
     is_personal: bool = False
+    wanted: Key | None = None  # what the origin was asked for
 
 
 Opening = Streaming | Landed | Relayed | Broken

@@ -62,7 +62,7 @@ class OnDemand:
         plan = on_arrival(request, self._engine.settings, self._engine.routes)
         match plan:
             case LookUp(key, found):
-                return Job(key, PLAIN, found)
+                return Job(key, PLAIN, found, asked=key)
             case Pass(reason):
                 return PageResult(url, Result.SKIPPED, reason.value)
             case Refuse(_, reason):
@@ -85,10 +85,11 @@ class OnDemand:
 
     async def _with_stored(self, job: Job) -> Job:
         """Look up what it replaces; where pages vary, the one that names nothing is meant."""
-        found = await self._engine.store.lookup(job.key, _fields_of(job.variant))
+        key, found = await self._engine.variances.find(job.wanted, _fields_of(job.variant))
         match found:
             case Entry():
-                return replace(job, stored=found, variant=found.variant)
+                asked = found.meta.asked_key if job.asked is None else job.asked
+                return replace(job, key=key, stored=found, variant=found.variant, asked=asked)
             case VaryMiss(names):
                 return replace(job, variant=variant_of(names, _fields_of(job.variant)))
             case None:

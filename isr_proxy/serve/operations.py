@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import structlog
@@ -32,6 +32,7 @@ from isr_proxy.serve.outcome import Purged
 from isr_proxy.serve.selection import Selection, rows
 from isr_proxy.serve.sweep import Sweeper
 from isr_proxy.serve.targets import Target, hosts_of, parse_target, request_of, site_of
+from isr_proxy.serve.variances import RULE_QUERY
 from isr_proxy.serve.warm import Warmer
 from isr_proxy.serve.watchers import Watchers
 from isr_proxy.store.disk import DiskStore
@@ -105,21 +106,55 @@ class Operations:
 
     async def _purge(self, selectors: tuple[Selector, ...]) -> PurgeResult:
         try:
-            sequence = await self._purges.append(selectors, now=self.now())
+            sequence, in_force = await self._put_in_force(selectors)
         except StoreUnavailable:
             self.sweeper.kick(self._purges.index.sequence)
             raise
         async with self._counting:
-            matched = await self._count(selectors)
+            matched = await self._count(in_force)
             self.sweeper.kick(sequence)
         self.watchers.purged(Purged(sequence, matched, selectors[0].strength))
         _log.info("purged", sequence=sequence, matched=matched, selectors=len(selectors))
         return PurgeResult(sequence, matched)
 
+    async def _put_in_force(self, selectors: tuple[Selector, ...]) -> tuple[int, tuple[Selector, ...]]:
+        """Append to the log what is selected, then what answers for it under another key.
+
+        In this order: a page's rule is written down before the page, so it is known by now, or whoever
+        stores the page sees that its query was purged.
+        """
+        try:
+            sequence = await self._purges.append(selectors, now=self.now())
+        finally:
+            more = await self._kept_under(selectors)
+            if more:
+                sequence = await self._purges.append(more, now=self.now())
+        return sequence, (*selectors, *more)
+
+    async def _kept_under(self, selectors: Sequence[Selector]) -> tuple[Selector, ...]:
+        """Return what No-Vary-Search adds to selected queries; without a whole catalog, all of their path."""
+        found: list[Selector] = []
+        for selector in selectors:
+            path, _, query = selector.value.partition("?")
+            if selector.scope is not Scope.TARGET or not query:
+                continue
+            hosts = {selector.host} if selector.host is not None else await self._hosts_with_a_rule(path)
+            if hosts is None:
+                found.append(replace(selector, scope=Scope.PATH, value=path))
+            else:
+                found += await self.engine.variances.kept_under(selector, hosts)
+        return tuple(found)
+
+    async def _hosts_with_a_rule(self, path: str) -> set[str] | None:
+        rows = await self.disk.catalog.at(path, RULE_QUERY)
+        if not self.disk.catalog.is_complete:
+            return None
+        return {row.host for row in rows}
+
     async def invalidate(self, selectors: tuple[Selector, ...]) -> None:
         """Purge what an unsafe request changed; if the disk refuses, it is in force until a restart."""
         try:
-            sequence = await self._purges.append(selectors, now=self.now())
+            sequence, _ = await self._put_in_force(selectors)
         except StoreUnavailable as error:
             _log.error("an invalidation is lost at a restart", error=str(error))
             sequence = self._purges.index.sequence
@@ -129,7 +164,8 @@ class Operations:
         """Say what a purge would hit."""
         selectors = _chosen(selection, strength)
         async with self._counting:
-            return PurgeResult(self._purges.index.sequence, await self._count(selectors))
+            matched = await self._count((*selectors, *await self._kept_under(selectors)))
+            return PurgeResult(self._purges.index.sequence, matched)
 
     async def _count(self, selectors: tuple[Selector, ...]) -> int:
         """Count what is stored; what an earlier purge hid is swept first, so that it does not count.
@@ -167,7 +203,7 @@ class Operations:
     async def _wanted(self, selectors: Sequence[Selector]) -> AsyncIterator[Job | PageResult]:
         """Yield what is stored of the selection, then the paths that were named and are stored nowhere."""
         stored: set[str] = set()
-        async for row in rows(self.disk.catalog, selectors):
+        async for row in rows(self.disk.catalog, (*selectors, *await self._kept_under(selectors))):
             if not is_page(row.tags):
                 continue
             stored.add(row.path)
@@ -203,7 +239,7 @@ class Operations:
                 yield job
             elif not job.match.route.revalidate.is_isr:
                 continue
-            elif await self.engine.store.lookup(job.key, _NO_FIELDS) is None:
+            elif (await self.engine.variances.find(job.key, _NO_FIELDS))[1] is None:
                 yield job
 
     async def aclose(self) -> None:

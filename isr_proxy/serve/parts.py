@@ -49,7 +49,7 @@ class Parts:
         visit.part, visit.why_not = None, None
         if not _may_be_in_parts(visit.request, visit.match) or self._is_page(found):
             return False
-        visit.part = await self._find(visit.key, visit.request)
+        visit.part = await self._find(visit.asked, visit.request)
         if visit.part is None:
             return False
         visit.wants_whole = visit.wants_whole or self._is_outdated(visit, visit.part)
@@ -128,7 +128,8 @@ class Parts:
         if part is not None:
             decision = replace(decision, reason=visit.why_not or Reason.PARTIAL)
         if ask is not None:
-            return decision, replace(job, ask=ask, part=part, reason=decision.reason)
+            # Parts are of the query that was asked: they have no rule of their own to go by.
+            return decision, replace(job, key=visit.asked, ask=ask, part=part, reason=decision.reason)
         if part is not None:
             source = Completion(self._store, part, self._regenerator.verdict)
             return decision, replace(job, reason=decision.reason, source=source)

@@ -28,7 +28,6 @@ from isr_proxy.core.http import Fields, Head, Line
 from isr_proxy.core.key import PLAIN, Key
 from isr_proxy.core.purges import Subject, Verdict
 from isr_proxy.core.reason import Reason
-from isr_proxy.core.search_variance import NO_VARY_SEARCH
 from isr_proxy.core.settings import Guard, Settings
 from isr_proxy.errors import (
     EntryTooLarge,
@@ -46,7 +45,7 @@ from isr_proxy.serve.job import Broken, Job, Landed, Opening, Relayed, Streaming
 from isr_proxy.serve.outcome import Observer, Regenerated
 from isr_proxy.serve.pouring import pour_out
 from isr_proxy.serve.relatives import Relatives, meant_by
-from isr_proxy.serve.variances import Variances
+from isr_proxy.serve.variances import Variances, covers, has_rule, kept_key
 from isr_proxy.store.base import Entry, Store, Writer
 
 _log = structlog.get_logger("isr_proxy.regenerate")
@@ -85,7 +84,7 @@ class Regenerator:
         self._observer = observer
         self._now = now
         self._freshening = Freshening(store, purges, now)
-        self._variances = Variances(store, now)
+        self.variances = Variances(store, self.verdict)
         self._relatives = Relatives(store, self.verdict)
 
     def reconfigure(self, settings: Settings, client: Client) -> None:
@@ -116,7 +115,7 @@ class Regenerator:
     async def _recheck(self, flight: Flight[Opening], job: Job) -> tuple[Job, Landed | None]:
         """Look up again inside the flight: whoever flew just before may have stored it."""
         found = await self._store.lookup(job.key, Fields(variant_lines(job.variant)))
-        if not isinstance(found, Entry):
+        if not isinstance(found, Entry) or not covers(found, job.wanted):
             return job, None
         verdict = self.verdict(found)
         is_newer = job.stored is None or found.state.fetched_at > job.stored.state.fetched_at
@@ -169,7 +168,7 @@ class Regenerator:
         usable = self._usable(job)
         if usable is not None or job.reason is not Reason.VARY_MISS:
             return () if usable is None else (usable,)
-        return await self._relatives.of(job.key)
+        return [each for each in await self._relatives.of(job.key) if covers(each, job.wanted)]
 
     async def _ask_and_judge(self, job: Job, validated: Sequence[Entry]) -> _Told:
         """Ask, and say what becomes of the answer."""
@@ -203,7 +202,7 @@ class Regenerator:
         host = self.settings.origin.host or job.key.host
         fields = _outgoing_fields(job).plus(*lines)
         method = "HEAD" if job.is_head else "GET"
-        return Outgoing(method, job.key.target, host, fields, on_interim=_guarded(job.interim))
+        return Outgoing(method, job.wanted.target, host, fields, on_interim=_guarded(job.interim))
 
     async def send(self, asked: Outgoing) -> Answer:
         """Ask the origin; OriginError says why there is no answer."""
@@ -246,7 +245,8 @@ class Regenerator:
 
     async def _has_room(self, job: Job, admit: Admit) -> bool:
         """Tell, before a body is received, whether its variant may be kept at all (law 8)."""
-        return admit.variant == PLAIN or await self._store.has_room(job.key, admit.variant)
+        key = kept_key(job.wanted, Fields(admit.lines))
+        return admit.variant == PLAIN or await self._store.has_room(key, admit.variant)
 
     # --- the four ways it ends ---
 
@@ -273,8 +273,19 @@ class Regenerator:
         entry = await self._freshening.freshen(job.stored, freshen, flight.sequence)
         if job.reason is Reason.VARY_MISS and entry.variant != job.variant:
             entry = await self._relatives.adopt(entry, job.variant)
+        if freshen.may_keep:
+            entry = await self._under_its_new_key(entry, job.stored, flight.sequence)
         flight.open(Landed(entry, status, is_new=False))
         return Reason.STORED, True
+
+    async def _under_its_new_key(self, entry: Entry, before: Entry, sequence: int) -> Entry:
+        """Put a page where it belongs when a 304 has changed its No-Vary-Search."""
+        wanted, fields = entry.meta.asked_key, entry.meta.fields
+        await self.variances.learn(wanted, fields, before, entry.state)
+        key = kept_key(wanted, fields)
+        if key == entry.key or self._is_purged(entry.meta, sequence):
+            return entry
+        return await self._relatives.move(entry, key)
 
     async def _fail(self, flight: Flight[Opening], job: Job, broken: Broken) -> None:
         if job.stored is not None:
@@ -289,9 +300,8 @@ class Regenerator:
         admit: Admit,
         deadline: asyncio.Timeout,
     ) -> tuple[Reason, bool]:
-        job = await self._under_its_key(flight, job, answer.head)
-        async with self._store.begin(job.key, admit.variant) as writer:
-            flight.open(Streaming(answer.head, admit, answer.body_bytes, writer, answer.status))
+        async with self._store.begin(kept_key(job.wanted, Fields(admit.lines)), admit.variant) as writer:
+            flight.open(Streaming(answer.head, admit, answer.body_bytes, writer, answer.status, job.wanted))
             try:
                 problem = await self._receive(flight, answer, writer, job, deadline)
                 if problem is not None:
@@ -304,18 +314,6 @@ class Regenerator:
             except asyncio.CancelledError:  # how asyncio.timeout arrives in here
                 writer.fail(OriginTimeout(Reason.REGENERATE_TIMEOUT.value, "the whole took too long"))
                 raise
-
-    async def _under_its_key(self, flight: Flight[Opening], job: Job, head: Head) -> Job:
-        """Return the job for the key that the page is kept under: what No-Vary-Search names is not in it."""
-        if job.key.query is None and NO_VARY_SEARCH not in head.fields:
-            return job
-        key = await self._variances.learn(job.key, head.fields, flight.sequence)
-        if key == job.key:
-            return job
-        if job.stored is not None:
-            with suppress(StoreError):
-                await self._store.remove(job.stored)
-        return replace(job, key=key, stored=None)
 
     async def _receive(
         self, flight: Flight[Opening], answer: Answer, writer: Writer, job: Job, deadline: asyncio.Timeout
@@ -347,9 +345,13 @@ class Regenerator:
         admit: Admit,
         writer: Writer,
     ) -> tuple[Reason, bool]:
-        meta = meta_of(job.key, head, admit, writer.checksum, self._now())
-        subject = Subject(job.key.host, job.key.path, job.key.query, admit.tags)
-        if self._purges.index.verdict(subject, flight.sequence).hidden:
+        key = kept_key(job.wanted, Fields(admit.lines))
+        asked = None if key == job.wanted else job.wanted.query
+        meta = structs.replace(meta_of(key, head, admit, writer.checksum, self._now()), asked=asked)
+        # The rule before the page: a purge of a query has to know which page that is.
+        state = State(flight.sequence, self._now(), admit.initial_age)
+        await self.variances.learn(job.wanted, Fields(admit.lines), job.stored, state)
+        if self._is_purged(meta, flight.sequence):
             return Reason.SUPERSEDED, False
         if job.stored is not None and self._is_same_page(job.stored, meta, writer):
             old = job.stored.meta
@@ -357,8 +359,7 @@ class Regenerator:
             await self._freshening.keep(job.stored, kept, admit.initial_age, flight.sequence)
             return Reason.STORED, True
         copies = await copies_of(head.fields, job.match.route, writer)
-        state = State(flight.sequence, self._now(), admit.initial_age)
-        if await self._freshening.is_older(job.stored, job.key, meta, state):
+        if await self._freshening.is_older(job.stored, key, meta, state):
             return Reason.SUPERSEDED, False
         try:
             await writer.commit(meta, state, copies)
@@ -369,7 +370,17 @@ class Regenerator:
         except StoreError as error:
             _log.debug("page not stored", url=job.key.url, error=str(error))
             return Reason.STORE_FAILED, False
+        if job.stored is not None and job.stored.key != key:
+            with suppress(StoreError):  # it is found before the new one, until the disk lets go of it
+                await self._store.remove(job.stored)
         return Reason.STORED, False
+
+    def _is_purged(self, meta: Meta, sequence: int) -> bool:
+        """Tell whether a purge since names a new page; what answers for many queries, by any of them."""
+        index = self._purges.index
+        subject = Subject(meta.host, meta.path, meta.query, meta.tags, meta.asked)
+        is_named = has_rule(meta) and index.names_a_query(meta.host, meta.path, sequence)
+        return is_named or index.verdict(subject, sequence).hidden
 
     def _is_same_page(self, stored: Entry, meta: Meta, writer: Writer) -> bool:
         """Unchanged output writes no body, unless the stored one is purged: it may be swept any moment."""
@@ -378,6 +389,7 @@ class Regenerator:
             and stored.meta.body_checksum == writer.checksum
             and stored.meta.status == meta.status
             and stored.meta.variant == meta.variant
+            and stored.key == meta.key
             and stored.meta.body_bytes == writer.size_bytes
         )
 
@@ -418,7 +430,7 @@ async def _error_page(answer: Answer, failed: Failed, job: Job) -> Broken:
                 return Broken(failed)
     except OriginError:
         return Broken(failed)
-    return Broken(failed, answer.head, bytes(body), job.is_personal)
+    return Broken(failed, answer.head, bytes(body), job.is_personal, job.wanted)
 
 
 def meta_of(key: Key, head: Head, admit: Admit, checksum: bytes, now: float) -> Meta:
@@ -443,4 +455,5 @@ def meta_of(key: Key, head: Head, admit: Admit, checksum: bytes, now: float) -> 
 
 
 def subject_of(entry: Entry) -> Subject:
-    return Subject(entry.key.host, entry.key.path, entry.key.query, entry.meta.tags)
+    meta = entry.meta
+    return Subject(meta.host, meta.path, meta.query, meta.tags, meta.asked)

@@ -1,16 +1,18 @@
 """Other variants of a page that is wanted in a variant of its own: one of them may be just the same.
 
-Knows how the origin is asked which (RFC 9111 §4.1, §4.3.1), and how a variant gets a copy. Must not know
-visitors or flights.
+Knows how the origin is asked which (RFC 9111 §4.1, §4.3.1), and how a variant gets a copy, or a page another
+place. Must not know visitors or flights.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from msgspec import structs
 
+from isr_proxy.core.entry import Meta
 from isr_proxy.core.http import Head, weak_equal
 from isr_proxy.core.key import Key, Variant
 from isr_proxy.core.purges import Verdict
@@ -33,15 +35,30 @@ class Relatives:
     async def adopt(self, entry: Entry, variant: Variant) -> Entry:
         """Give another variant a copy of this one; where the disk refuses, it is served all the same."""
         meta = structs.replace(entry.meta, vary=variant.headers)
-        copy = replace(entry, variant=variant, meta=meta)
+        copy = await self._copied(entry, meta)
+        return replace(entry, variant=variant, meta=meta) if copy is None else copy
+
+    async def move(self, entry: Entry, key: Key) -> Entry:
+        """Keep a page under another key, which its No-Vary-Search has it under now; else it stays."""
+        asked = entry.meta.asked_key.query
+        meta = structs.replace(entry.meta, query=key.query, asked=None if asked == key.query else asked)
+        moved = await self._copied(entry, meta)
+        if moved is None:
+            return entry
+        with suppress(StoreError):
+            await self._store.remove(entry)
+        return moved
+
+    async def _copied(self, entry: Entry, meta: Meta) -> Entry | None:
+        """Store the same bodies with another meta, at that one's place; None where the disk refuses."""
         try:
-            async with self._store.begin(entry.key, variant) as writer:
+            async with self._store.begin(meta.key, meta.variant) as writer:
                 async for chunk in entry.bodies.stream("identity"):
                     await writer.write(chunk)
                 copies = [(ref.encoding, await _whole(entry, ref.encoding)) for ref in meta.bodies[1:]]
                 return await writer.commit(meta, entry.state, copies)
         except (StoreError, TooManyVariants, Superseded):
-            return copy
+            return None
 
 
 async def _whole(entry: Entry, encoding: str) -> bytes:

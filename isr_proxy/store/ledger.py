@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from isr_proxy.core.purges import Scope, Selector
+from isr_proxy.core.purges import RULE_TAG, Scope, Selector
 from isr_proxy.store.layout import Name
 
 _SCHEMA: Final = """
@@ -40,6 +40,7 @@ PARTIAL: Final = "partial"
 BROKEN: Final = ".broken"  # what a broken file is renamed to
 _IN_USE: Final = ""
 _VICTIMS_AT_ONCE: Final = 256
+_IS_PAGE: Final = "status > 0 AND NOT EXISTS (SELECT 1 FROM tags WHERE tag = ? AND page_id = id)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,21 +297,22 @@ class Ledger:
         return {name: (inode, mtime_ns) for name, inode, mtime_ns in rows}
 
     def matched(self, selectors: Sequence[Selector]) -> int:
-        """Count the distinct entries that any of these selectors names."""
+        """Count the distinct entries that any of these selectors names; what is no page does not count."""
         if any(selector.scope is Scope.ALL for selector in selectors):
-            return self.totals.entries
+            rules = self._database.execute("SELECT count(*) FROM tags WHERE tag = ?", (RULE_TAG,))
+            return self.totals.entries - int(rules.fetchone()[0])
         if len(selectors) == 1:
             where, values = _condition(selectors[0])
-            sql = f"SELECT count(*) FROM pages WHERE status > 0 AND {where}"
-            return int(self._database.execute(sql, values).fetchone()[0])
+            sql = f"SELECT count(*) FROM pages WHERE {_IS_PAGE} AND {where}"
+            return int(self._database.execute(sql, (RULE_TAG, *values)).fetchone()[0])
         return self._matched_together(selectors)
 
     def _matched_together(self, selectors: Sequence[Selector]) -> int:
         self._database.execute("CREATE TEMP TABLE IF NOT EXISTS hits (id INTEGER PRIMARY KEY)")
         for selector in selectors:
             where, values = _condition(selector)
-            sql = f"INSERT OR IGNORE INTO hits SELECT id FROM pages WHERE status > 0 AND {where}"
-            self._database.execute(sql, values)
+            sql = f"INSERT OR IGNORE INTO hits SELECT id FROM pages WHERE {_IS_PAGE} AND {where}"
+            self._database.execute(sql, (RULE_TAG, *values))
         count = int(self._database.execute("SELECT count(*) FROM hits").fetchone()[0])
         self._database.execute("DELETE FROM hits")
         return count

@@ -162,3 +162,27 @@ def test_law_2_it_does_not_matter_in_which_order_records_arrive(
     for place, selector in records:
         index.apply(Purge(place, 100.0 * place, selector))
     assert index.verdict(subject, sequence) == index_of(*HITS, *MISSES).verdict(subject, sequence)
+
+
+@pytest.mark.parametrize("target", ["/p", "/p?a=1", "/p?a=2"])
+def test_law_2_a_page_for_many_queries_is_named_by_each_of_them(target: str) -> None:
+    named = target != "/p?a=2"
+    subject = Subject("example.org", "/p", None, (), asked="a=1")
+    assert index_of(Selector(Scope.TARGET, target)).verdict(subject, 0).hidden is named
+
+
+@pytest.mark.parametrize(
+    ("selector", "named"),
+    [
+        (Selector(Scope.TARGET, "/p"), True),
+        (Selector(Scope.TARGET, "/p?a=1", "example.org"), True),
+        (Selector(Scope.TARGET, "/p?a=1", strength=SOFT), True),
+        (Selector(Scope.TARGET, "/p?a=1", "example.com"), False),
+        (Selector(Scope.TARGET, "/pp?a=1"), False),
+        (Selector(Scope.TAG, "/p"), False),
+    ],
+)
+def test_a_path_is_known_to_be_named_with_some_query(selector: Selector, named: bool) -> None:
+    index = index_of(selector)
+    assert index.names_a_query("example.org", "/p", 0) is named
+    assert not index.names_a_query("example.org", "/p", index.sequence)

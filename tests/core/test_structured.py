@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import string
 from typing import Any
+from urllib.parse import parse_qsl
 
 import http_sf
 from hypothesis import given
@@ -64,6 +65,17 @@ def test_a_shortened_query_is_as_short_as_it_gets(query: str, is_except: bool, i
     variance = SearchVariance(frozenset({"a"}), is_except, ignores_order)
     short = variance.shortened(query)
     assert short is None or variance.shortened(short) == short
+
+
+@given(
+    st.text(st.sampled_from("ab&=%61f+;\xe4"), max_size=20),
+    st.text(st.sampled_from("ab&=%61f+"), max_size=20),
+)
+def test_queries_are_the_same_as_a_form_would_be(one: str, other: str) -> None:
+    read = [parse_qsl(query, keep_blank_values=True, errors="surrogateescape") for query in (one, other)]
+    kept = [[pair for pair in pairs if pair[0] != "b"] for pairs in read]
+    variance = SearchVariance(frozenset({"b"}))
+    assert (variance.shortened(one) == variance.shortened(other)) is (kept[0] == kept[1])
 
 
 @given(TEXT)
