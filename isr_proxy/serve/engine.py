@@ -15,7 +15,7 @@ import structlog
 
 from isr_proxy.coord.base import PurgeLog
 from isr_proxy.coord.flight import Flight
-from isr_proxy.core.admission import PERSONAL_HEADERS, Asked, lines_for_leader, on_response
+from isr_proxy.core.admission import Asked, lines_for_leader, on_response
 from isr_proxy.core.decision import (
     Admit,
     Decision,
@@ -31,7 +31,7 @@ from isr_proxy.core.decision import (
     VaryMissed,
 )
 from isr_proxy.core.freshness import Times, remaining, times
-from isr_proxy.core.http import Fields, Head, Request, content_length
+from isr_proxy.core.http import Fields, Head, Line, Request, content_length
 from isr_proxy.core.key import PLAIN, Key, variant_of
 from isr_proxy.core.policy import Surroundings, on_arrival, on_request
 from isr_proxy.core.reason import Reason, XCache
@@ -42,13 +42,15 @@ from isr_proxy.origin.client import Answer, Client
 from isr_proxy.serve.boarding import Boarding, Full
 from isr_proxy.serve.deliver import Delivery, failure_status
 from isr_proxy.serve.exchange import Exchange
-from isr_proxy.serve.job import Broken, Job, Landed, Opening, Relayed, Streaming
+from isr_proxy.serve.freshening import with_own
+from isr_proxy.serve.job import Broken, Job, Landed, Lent, Opening, Relayed, Streaming
 from isr_proxy.serve.outcome import Observer
 from isr_proxy.serve.part_fetch import PartFetcher
 from isr_proxy.serve.parts import Parts
 from isr_proxy.serve.passthrough import Passthrough
 from isr_proxy.serve.regenerate import Regenerator
 from isr_proxy.serve.respond import collapsed_status, forward_status, hit_status, validated_status
+from isr_proxy.serve.sharing import is_his_too, is_personal, opening_of, own_lines
 from isr_proxy.serve.variances import Variances, is_kept_by
 from isr_proxy.serve.visit import Visit
 from isr_proxy.store.base import PENDING, Entry, Found, Store, VaryMiss
@@ -181,7 +183,7 @@ class Engine:
     def _around(self, visit: Visit | Foreseen) -> Surroundings:
         return Surroundings(
             self._now(),
-            self._boarding.is_passing(visit.key, is_personal=_is_personal(visit.request)),
+            self._boarding.is_passing(visit.key, is_personal=is_personal(visit.request)),
             self._boarding.is_too_large(visit.key),
             self.prerendered(visit.match, visit.key.path),
         )
@@ -216,7 +218,7 @@ class Engine:
 
     async def _pass(self, visit: Visit, reason: Reason) -> None:
         head = await self._passthrough.handle(visit.exchange, visit.delivery, reason)
-        if head is not None and reason is Reason.HIT_FOR_PASS and not _is_personal(visit.request):
+        if head is not None and reason is Reason.HIT_FOR_PASS and not is_personal(visit.request):
             self._reconsider(visit, head)
 
     def _reconsider(self, visit: Visit, head: Head) -> None:
@@ -249,6 +251,7 @@ class Engine:
 
     async def _fetch(self, visit: Visit, decision: Fetch, found: Found) -> bool:
         """Have the page fetched, by this visit or one before it; False when it must be decided again."""
+        decision = replace(decision, is_alone=decision.is_alone or visit.goes_alone)
         decision, job = self._parts.refine(visit, decision, self._job(visit, decision, found))
         if self._parts.is_crowded(job):
             await self._pass(visit, Reason.SATURATED)
@@ -258,11 +261,13 @@ class Engine:
         except Full:
             visit.delivery.error(503, Reason.TOO_MANY_WAITERS)
             return True
-        opening = await _opening(flight, is_leader=is_leader)
+        opening = await opening_of(flight, is_leader=is_leader)
         if not is_leader and (self._boarding.is_outdated(flight, job) or _is_for_one(opening, job)):
+            visit.goes_alone = visit.goes_alone or is_his_too(opening, visit.request, visit.match.route)
             return False
         if decision.fallback is not None and isinstance(found, Entry) and not isinstance(opening, Relayed):
-            return await self._serve_better(visit, flight, decision, found, decision.fallback)
+            own = own_lines(opening, visit.match.route) if is_leader else ()
+            return await self._serve_better(visit, flight, decision, found, decision.fallback, own)
         if job.ask is not None:
             done = await self._parts.deliver(visit, decision, opening, is_leader=is_leader)
             if isinstance(done, Reason):
@@ -288,25 +293,38 @@ class Engine:
         )
 
     async def _serve_better(
-        self, visit: Visit, flight: Flight[Opening], decision: Fetch, stored: Entry, at: Times
+        self,
+        visit: Visit,
+        flight: Flight[Opening],
+        decision: Fetch,
+        stored: Entry,
+        at: Times,
+        own: tuple[Line, ...],
     ) -> bool:
-        """A page is at hand should the origin fail, so wait for the whole new one, and serve the better."""
+        """A page is at hand should the origin fail, so wait for the whole new one, and serve the better.
+
+        `own` are the lines of it that are for this visitor alone.
+        """
         await flight.landed()
         opening = flight.opening.result()
         if isinstance(opening, Landed):
-            return await self._serve_landed(visit, opening.entry, _landed_status(decision, opening))
+            return await self._serve_landed(visit, opening.entry, _landed_status(decision, opening), own)
+        if isinstance(opening, Lent):
+            return await self._serve_lent(visit, decision, opening)
         if self._regenerator.verdict(stored).hidden:
             return False
         found = await self.find(visit)
         if isinstance(found, Entry) and found.state != stored.state and not found.state.failures:
             said = opening.head.status if isinstance(opening, Streaming) else None
             status = forward_status(decision.reason, status=said, outcome=Reason.STORED)
-            return await self._serve_landed(visit, found, status)
+            return await self._serve_landed(visit, found, status, () if flight.end is not None else own)
         status = f"{forward_status(Reason.ORIGIN_FAILED)}; ttl={remaining(at.ttl)}"
         await visit.delivery.entry(stored, visit.match.route, at, status, XCache.STALE, Reason.ORIGIN_FAILED)
         return True
 
-    async def _serve_landed(self, visit: Visit, entry: Entry, status: str) -> bool:
+    async def _serve_landed(
+        self, visit: Visit, entry: Entry, status: str, own: tuple[Line, ...] = ()
+    ) -> bool:
         """Serve what a fetch brought, if it is this visitor's variant and no purge came meanwhile."""
         verdict = self._regenerator.verdict(entry)
         if verdict.hidden or entry.variant != variant_of(entry.variant.names, visit.request.fields):
@@ -314,7 +332,18 @@ class Engine:
             return False
         route = visit.match.route
         at = times(entry.meta, entry.state, route, self._now(), soft_purged_at=verdict.stale_at)
-        await visit.delivery.entry(entry, route, at, status, XCache.MISS, Reason.STORED)
+        await visit.delivery.entry(with_own(entry, own), route, at, status, XCache.MISS, Reason.STORED)
+        return True
+
+    async def _serve_lent(self, visit: Visit, decision: Fetch, lent: Lent) -> bool:
+        """Serve what is this visitor's alone, unless a purge came meanwhile."""
+        entry, route = lent.entry, visit.match.route
+        verdict = self._regenerator.verdict(entry)
+        if verdict.hidden:
+            return False
+        at = times(entry.meta, entry.state, route, self._now(), soft_purged_at=verdict.stale_at)
+        status = validated_status(decision.reason, lent.status)
+        await visit.delivery.entry(entry, route, at, status, XCache.MISS, lent.reason)
         return True
 
     async def _deliver(
@@ -329,7 +358,10 @@ class Engine:
         match opening:
             case Landed(entry):
                 status = _landed_status(decision, opening) if is_leader else collapsed_status(decision.reason)
-                return await self._serve_landed(visit, entry, status)
+                own = opening.own if is_leader else ()
+                return await self._serve_landed(visit, entry, status, own)
+            case Lent():
+                return await self._serve_lent(visit, decision, opening)
             case Streaming():
                 return await self._read_along(visit, decision, opening, is_leader=is_leader)
             case Relayed():
@@ -375,13 +407,13 @@ class Engine:
 
         What one visitor's cookies brought says nothing to those without: they ask again.
         """
-        is_personal = _is_personal(visit.request)
-        if opening.is_personal and not is_leader and not is_personal:
+        is_his = is_personal(visit.request)
+        if opening.is_personal and not is_leader and not is_his:
             return False
         if not decision.is_head:
-            self._boarding.remember_pass(visit.key, is_personal=is_personal)
+            self._boarding.remember_pass(visit.key, is_personal=is_his)
         answer = opening.take() if is_leader else None
-        is_his_own = not visit.match.route.revalidate.is_isr or not is_personal
+        is_his_own = not visit.match.route.revalidate.is_isr or not is_his
         if answer is not None and is_his_own:
             await self._relay_own(visit, decision, answer, opening.reason)
             return True
@@ -440,20 +472,6 @@ async def _nothing(request: Request, head: Head) -> None:
     """Take note of no answer."""
 
 
-async def _opening(flight: Flight[Opening], *, is_leader: bool) -> Opening:
-    """Wait for the opening; a leader who leaves gives back what only he could have taken."""
-    try:
-        return await flight.opened()
-    except asyncio.CancelledError:
-        if is_leader:
-            flight.has_leader = False
-            if flight.opening.done() and isinstance(opening := flight.opening.result(), Relayed):
-                answer = opening.take()
-                if answer is not None:
-                    await answer.aclose()
-        raise
-
-
 def _landed_status(decision: Fetch, landed: Landed) -> str:
     if landed.is_new:
         return forward_status(decision.reason, status=landed.status, outcome=Reason.STORED)
@@ -461,8 +479,8 @@ def _landed_status(decision: Fetch, landed: Landed) -> str:
 
 
 def _is_for_one(opening: Opening, job: Job) -> bool:
-    """Tell whether the origin wants each request to ask for itself (no-cache): one answer is not for all."""
-    return (
+    """Tell whether one answer is not for all: one visitor's, or of a page that wants no-cache."""
+    return isinstance(opening, Lent) or (
         isinstance(opening, Streaming)
         and opening.admit.origin_times.must_validate
         and not job.match.route.revalidate.is_isr
@@ -472,7 +490,3 @@ def _is_for_one(opening: Opening, job: Job) -> bool:
 def _entry(found: Found) -> Entry:
     assert isinstance(found, Entry), "only a stored page is decided to be served"
     return found
-
-
-def _is_personal(request: Request) -> bool:
-    return any(name.encode() in request.fields for name in PERSONAL_HEADERS)

@@ -27,6 +27,7 @@ class Visit:
     names: tuple[str, ...] = ()  # the answer is known to vary on these
     part: Entry | None = None  # parts of the page that are stored, where the page is not
     why_not: Reason | None = None  # why they are not served though all that is wanted is there
+    goes_alone: bool = False  # whom he waited for got what was for one; so will he
     wants_whole: bool = False  # If-Range does not hold: the Range is as if it were not there
 
     @property
