@@ -23,6 +23,9 @@ _DIRECTIVE: Final = re.compile(
         (?:=(?:"((?:[^"\\]|\\.)*+)"|([^\s"]*))\s*$)?       # quoted or plain argument, and nothing else""",
     re.VERBOSE | re.DOTALL,
 )
+_WORD: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+# Never lost in a member that cannot be read, as where a blank stands for the comma: `max-age=60 private`.
+_NEVER_LOST: Final = frozenset({"no-store", "private", "no-cache", "must-revalidate", "proxy-revalidate"})
 _QUALIFIABLE: Final = frozenset({"no-cache", "private"})  # RFC 9111 §5.2.2.4, §5.2.2.7
 
 
@@ -72,6 +75,10 @@ def _directives(value: str) -> Iterator[tuple[str, str | None]]:
         if match is not None:
             name, quoted, plain = match.groups()
             yield name.lower(), plain if quoted is None else quoted
+        rest = member[0 if match is None else match.end() :]
+        for word in _WORD.findall(rest):
+            if word.lower() in _NEVER_LOST:
+                yield word.lower(), None
 
 
 def _stricter(name: str, one: str | None, other: str | None) -> str | None:
