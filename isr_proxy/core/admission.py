@@ -135,7 +135,8 @@ def _is_error(status: int) -> bool:
 def _is_called_fresh(head: Head, asked: Asked) -> bool:
     if asked.match.route.revalidate.is_isr:
         return False
-    return has_explicit_freshness(head.fields) or times_said(asked, head.status, head.fields).ttl is not None
+    said = times_said(asked, head.status, head.fields)
+    return bool(said.ttl) and not said.must_validate
 
 
 def retry_after(fields: Fields, now: float) -> float | None:

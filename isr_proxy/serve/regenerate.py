@@ -53,7 +53,9 @@ from isr_proxy.store.base import Entry, Store, Writer
 _log = structlog.get_logger("isr_proxy.regenerate")
 
 # What is stored stays, although the answer is not.
-_SAYS_NOTHING_OF_OTHERS: Final = frozenset({Reason.TOO_LARGE, Reason.CLIENT_ERROR, Reason.HEAD_ONLY})
+_SAYS_NOTHING_OF_OTHERS: Final = frozenset(
+    {Reason.TOO_LARGE, Reason.CLIENT_ERROR, Reason.HEAD_ONLY, Reason.TOO_MANY_VARIANTS}
+)
 _SHARED_ERROR_BYTES: Final = 64 * 1024  # of a failing origin's error page, shown to all who waited
 
 
@@ -218,20 +220,13 @@ class Regenerator:
             sent,
             requested_at,
             self._now(),
-            has_stored=self._is_worth_keeping(usable, job),
+            has_stored=usable is not None and usable.meta.status < 400,
             varies_on=job.variant.names,
             stored_fields=Fields() if usable is None else usable.meta.fields,
             stored_status=200 if usable is None else usable.meta.status,
             stored_names=() if usable is None else usable.variant.names,
             site=(job.key.scheme, job.key.host),
         )
-
-    def _is_worth_keeping(self, usable: Entry | None, job: Job) -> bool:
-        """Tell whether what is stored is a good page that may still be served some way."""
-        if usable is None or usable.meta.status >= 400:
-            return False
-        at = times(usable.meta, usable.state, job.match.route, self._now(), soft_purged_at=None)
-        return at.phase is not Phase.DEAD
 
     def _judge(self, job: Job, asked: Asked, answer: Answer, stored: Entry | None) -> Judgement:
         if answer.head.status == 304 and stored is not None:
@@ -242,7 +237,14 @@ class Regenerator:
         if not isinstance(judged, Admit) or (answer.body_bytes or 0) <= self.settings.store.max_entry:
             return judged
         is_failure = asked.has_stored and asked.match.route.revalidate.is_isr
-        return Failed(Reason.TOO_LARGE) if is_failure else Relay(Reason.TOO_LARGE)
+        if is_failure and stored is not None and self._may_be_served(stored, job):
+            return Failed(Reason.TOO_LARGE)
+        return Relay(Reason.TOO_LARGE)
+
+    def _may_be_served(self, stored: Entry, job: Job) -> bool:
+        """Tell whether a page is within one of its windows still."""
+        at = times(stored.meta, stored.state, job.match.route, self._now(), soft_purged_at=None)
+        return at.phase is not Phase.DEAD
 
     async def _has_room(self, job: Job, admit: Admit) -> bool:
         """Tell, before a body is received, whether its variant may be kept at all (law 8)."""
