@@ -97,6 +97,7 @@ def on_response(asked: Asked, head: Head) -> Admit | Relay | Failed:
         tags=tags_of(head.fields, asked),
         origin_times=times_said(asked, head.status, head.fields),
         initial_age=age_on_arrival(asked, head),
+        answered_at=asked.answered_at,
     )
 
 

@@ -121,7 +121,8 @@ class Admit:
     lines: tuple[Line, ...]
     tags: tuple[str, ...]
     origin_times: OriginTimes
-    initial_age: float  # when it was answered
+    initial_age: float  # at `answered_at`
+    answered_at: float  # when the head came: the age counts from then on
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +133,7 @@ class Freshen:
     tags: tuple[str, ...]
     origin_times: OriginTimes
     initial_age: float
+    answered_at: float
     own: tuple[Line, ...] = ()  # for whoever asked, and for nobody else
 
 

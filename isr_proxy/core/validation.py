@@ -93,6 +93,7 @@ def _laid_over(asked: Asked, head: Head) -> Freshen | Lend:
         tags_of(merged, asked),
         times_said(asked, asked.stored_status, dated),
         age_on_arrival(asked, head),
+        asked.answered_at,
         _own_lines(asked, head, merged),
     )
     return _for_whom(asked, head, merged, freshen)

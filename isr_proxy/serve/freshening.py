@@ -38,7 +38,8 @@ class Freshening:
 
     async def freshen(self, stored: Entry, freshen: Freshen, sequence: int) -> Entry:
         """Take in what the origin says of a page that is still right; returns it as it is now."""
-        return await self.keep(stored, replace_lines(stored.meta, freshen), freshen.initial_age, sequence)
+        state = State(sequence, freshen.answered_at, freshen.initial_age)
+        return await self.keep(stored, replace_lines(stored.meta, freshen), state)
 
     async def lend(self, stored: Entry, lend: Lend, sequence: int) -> Entry:
         """Return a stored page as one visitor may have it; what is stored stays as it is, or goes (law 4)."""
@@ -46,13 +47,13 @@ class Freshening:
         if not lend.may_stay:
             with suppress(StoreError):  # it stays, to be validated each time, until the disk lets go of it
                 await self._store.remove(stored)
-        state = State(sequence, self._now(), freshen.initial_age, count=stored.state.count + 1)
+        state = State(sequence, freshen.answered_at, freshen.initial_age, count=stored.state.count + 1)
         return with_own(replace(stored, meta=replace_lines(stored.meta, freshen), state=state), freshen.own)
 
-    async def keep(self, stored: Entry, meta: Meta, age: float, sequence: int) -> Entry:
+    async def keep(self, stored: Entry, meta: Meta, fetched: State) -> Entry:
         """Freshen a stored page: its state, and its meta only where that says something new."""
-        state = State(sequence, self._now(), age, count=stored.state.count + 1)
-        if await self._is_overtaken(stored.key, stored.variant, sequence):
+        state = replace(fetched, count=stored.state.count + 1)
+        if await self._is_overtaken(stored.key, stored.variant, fetched.sequence):
             return replace(stored, state=state)
         if says_the_same(meta, stored.meta):
             return await self._store.update(stored, state)

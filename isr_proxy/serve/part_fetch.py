@@ -273,7 +273,7 @@ class PartFetcher:
             return await self._lend(trip, known, freshen)
         meta = replace_lines(known.meta, freshen)
         sequence = trip.flight.sequence
-        state = State(sequence, self._now(), freshen.initial_age, count=known.state.count + 1)
+        state = State(sequence, freshen.answered_at, freshen.initial_age, count=known.state.count + 1)
         if known.state.sequence > sequence:
             entry = replace(known, state=state)  # a fetch that began after a purge has been here
         elif says_the_same(meta, known.meta):
@@ -288,8 +288,9 @@ class PartFetcher:
         if not lend.may_stay:
             await forget(self._store, known)
         meta = replace_lines(known.meta, lend.freshen)
-        state = State(trip.flight.sequence, self._now(), lend.freshen.initial_age, count=1)
-        entry = with_own(replace(known, meta=meta, state=state), lend.freshen.own)
+        freshen = lend.freshen
+        state = State(trip.flight.sequence, freshen.answered_at, freshen.initial_age, count=1)
+        entry = with_own(replace(known, meta=meta, state=state), freshen.own)
         trip.flight.open(Lent(entry, 304, lend.reason, trip.job.is_personal))
         return lend.reason
 
@@ -356,7 +357,8 @@ class PartFetcher:
         self, trip: _Trip, draft: Draft, stored: Entry | None, chunks: AsyncIterator[bytes]
     ) -> None:
         """All parts are there: store them as a page, by the page's own rules."""
-        age = (b"Age", b"%d" % int(draft.admit.initial_age))
+        since = max(0.0, self._now() - draft.admit.answered_at)
+        age = (b"Age", b"%d" % int(draft.admit.initial_age + since))
         head = Head(200, "OK", Fields((*draft.admit.lines, age)))
         source = Given(Assembled(head, draft.whole, chunks), self._store, stored)
         flight = Flight[Opening](trip.flight.sequence, asyncio.get_running_loop().create_future())
@@ -373,7 +375,7 @@ class PartFetcher:
         self, trip: _Trip, meta: Meta, draft: Draft, writer: Writer, joined: AsyncIterator[bytes] | None
     ) -> Reason:
         """Store the parts: the new one as it is, or all of them, written anew."""
-        state = State(trip.flight.sequence, self._now(), draft.admit.initial_age)
+        state = State(trip.flight.sequence, draft.admit.answered_at, draft.admit.initial_age)
         try:
             if joined is None:
                 await writer.commit(meta, state)

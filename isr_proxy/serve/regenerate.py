@@ -366,13 +366,13 @@ class Regenerator:
         subject = Subject(job.key.host, job.key.path, job.key.query, admit.tags)
         if self._purges.index.verdict(subject, flight.sequence).hidden:
             return Reason.SUPERSEDED, False
+        state = State(flight.sequence, admit.answered_at, admit.initial_age)
         if job.stored is not None and self._is_same_page(job.stored, meta, writer):
             old = job.stored.meta
             kept = structs.replace(meta, bodies=old.bodies, generated_at=old.generated_at)
-            await self._freshening.keep(job.stored, kept, admit.initial_age, flight.sequence)
+            await self._freshening.keep(job.stored, kept, state)
             return Reason.STORED, True
         copies = await copies_of(head.fields, job.match.route, writer)
-        state = State(flight.sequence, self._now(), admit.initial_age)
         try:
             await writer.commit(meta, state, copies)
         except TooManyVariants:
