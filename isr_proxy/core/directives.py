@@ -96,6 +96,7 @@ SURROGATE_CONTROL: Final = b"surrogate-control"
 # The target list, the most specific first. The first that is valid and not empty replaces Cache-Control and
 # Expires.
 TARGETED_FIELDS: Final = (b"isr-cache-control", b"cdn-cache-control", SURROGATE_CONTROL)
+_OF_STORING: Final = frozenset({"max-age", "s-maxage", "no-store", "private", "no-cache"})
 _SECONDS: Final = frozenset({"max-age", "s-maxage", "stale-while-revalidate", "stale-if-error"})
 
 
@@ -140,7 +141,7 @@ def _argument(item: object) -> str | None:
 def _surrogate_control(values: list[str]) -> CacheControl | None:
     """Read Surrogate-Control (Edge Architecture 1.0), whose `max-age=60+30` is fresh, then stale, seconds."""
     said = dict(parse_cache_control(values).directives)
-    if not said:
+    if not said.keys() & _OF_STORING:  # what it says of content leaves Cache-Control in force
         return None
     fresh, plus, stale = (said.get("max-age") or "").partition("+")
     if plus:

@@ -159,7 +159,7 @@ def _explicit_ttl(control: CacheControl, fields: Fields, now: float) -> float:
         if (seconds := control.seconds(name)) is not None:
             return float(seconds)
     expires = parse_date(fields.first(b"expires"), now=now)
-    if expires is None or len(fields.all(b"expires")) > 1:
+    if expires is None or len(set(fields.all(b"expires"))) > 1:  # two that say the same are one
         return 0.0
     dated = parse_date(fields.first(b"date"), now=now)
     return max(0.0, expires - (now if dated is None else dated))

@@ -35,6 +35,7 @@ LONG = [
     {"Cache-Control": "max-age=3600", "Expires": "0"},
     {"Cache-Control": "max-age=3600", "Expires": date(-99)},
     {"Expires": date(3600)},
+    [("Expires", date(3600)), ("Expires", date(3600))],
     {"Expires": date(3600), "Date": date(0)},
     {"Expires": date(3600), "Date": "nonsense"},
     {"Expires": "Fri, 01 Jan 2038 00:00:00 GMT"},
