@@ -1,7 +1,8 @@
 """Admission: what the origin answered is kept, relayed, or called a failure.
 
 Knows every rule of storing and what a failure is (law 1). Must not know how anything is done: no I/O, no
-clock (`now` is an argument), no logging. What a visitor gets of what is stored is policy.py's.
+clock (`now` is an argument), no logging. What an answer says of a page that is stored already is
+validation.py's; what a visitor gets of what is stored is policy.py's.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
-from isr_proxy.core.decision import Admit, Failed, Freshen, Judgement, Relay
+from isr_proxy.core.decision import Admit, Failed, Relay
 from isr_proxy.core.directives import CacheControl, effective_directives
 from isr_proxy.core.entry import OriginTimes, State
 from isr_proxy.core.forward import NEVER_VARYING
@@ -20,7 +21,6 @@ from isr_proxy.core.http import (
     TOKEN,
     Fields,
     Head,
-    content_length,
     delta_seconds,
     end_to_end,
     parse_date,
@@ -73,18 +73,16 @@ class Asked:
     requested_at: float
     answered_at: float
     has_stored: bool = False  # a good page is stored that this answer would replace
-    is_conditional: bool = False
     varies_on: tuple[str, ...] = ()  # what other answers for this key are known to vary on
     stored_fields: Fields = _NO_FIELDS  # of the page that is validated: a 304 leaves out what has not changed
     stored_status: int = 200
+    stored_names: tuple[str, ...] = ()  # of the fields that its variant is made of
     site: tuple[str, str] = ("", "")  # scheme and host: cache groups are those of one origin
 
 
-def on_response(asked: Asked, head: Head) -> Judgement:
+def on_response(asked: Asked, head: Head) -> Admit | Relay | Failed:
     """Judge an answer by its head: keep it, relay it, or call it a failure."""
     route = asked.match.route
-    if asked.is_conditional and head.status == 304:
-        return _freshen(asked, head)
     failed = failure_of(head, asked)
     if failed is not None:
         return failed
@@ -95,67 +93,20 @@ def on_response(asked: Asked, head: Head) -> Judgement:
         return Relay(reason)
     return Admit(
         variant=_variant(head, asked, route),
-        lines=_kept_lines(head, route),
-        tags=_tags(head.fields, asked),
-        origin_times=_times(asked, head.status, head.fields),
-        initial_age=_initial_age(asked, head),
+        lines=kept_lines(head, route),
+        tags=tags_of(head.fields, asked),
+        origin_times=times_said(asked, head.status, head.fields),
+        initial_age=age_on_arrival(asked, head),
+        answered_at=asked.answered_at,
     )
 
 
-def _times(asked: Asked, status: int, fields: Fields) -> OriginTimes:
+def times_said(asked: Asked, status: int, fields: Fields) -> OriginTimes:
+    """Read what fields say of freshness, under the route's rule of guessing."""
     return read_origin_times(status, fields, asked.answered_at, asked.match.route.heuristic)
 
 
-def _freshen(asked: Asked, head: Head) -> Freshen | Failed:
-    """RFC 9111 §4.3.4, §3.2: the 304's fields replace the stored ones, if it is about what is stored."""
-    if _is_of_another(head.fields, asked.stored_fields):
-        return Failed(Reason.OTHER_VALIDATOR)
-    route = asked.match.route
-    fields = Fields(_kept_lines(head, route)).without(_NOT_FRESHENED)
-    names = frozenset(name.lower() for name, _ in fields)
-    merged = asked.stored_fields.without(names | {b"date"}).plus(*fields)
-    control, _ = effective_directives(merged)
-    return Freshen(
-        fields.lines,
-        _tags(merged, asked),
-        _times(asked, asked.stored_status, merged),
-        _initial_age(asked, head),
-        may_keep=_veto(control, asked.stored_status, route) is None,
-    )
-
-
-def on_head(asked: Asked, head: Head, admit: Admit, stored_bytes: int) -> Freshen | None:
-    """Say what an answer to HEAD tells of a stored page: it freshens it, or shows it outdated (None).
-
-    RFC 9111 §4.3.5: whatever it says of validators and length must be so of what is stored.
-    """
-    length = content_length(head.fields)
-    is_same = head.status == asked.stored_status and length in (None, stored_bytes)
-    if not is_same or any(_differs(name, head.fields, asked.stored_fields) for name in _VALIDATORS):
-        return None
-    return Freshen(
-        Fields(admit.lines).without(_NOT_FRESHENED).lines, admit.tags, admit.origin_times, admit.initial_age
-    )
-
-
-_VALIDATORS: Final = (b"etag", b"last-modified")
-
-
-def _differs(name: bytes, new: Fields, stored: Fields) -> bool:
-    return name in new and new.first(name) != stored.first(name)
-
-
-# What the stored body, or its place among the variants, depends on.
-_NOT_FRESHENED: Final = frozenset({b"content-encoding", b"content-range", b"vary"})
-
-
-def _is_of_another(new: Fields, stored: Fields) -> bool:
-    """Tell whether a strong validator names another representation than the stored one."""
-    etag = new.first(b"etag")
-    return etag is not None and not etag.startswith("W/") and etag != stored.first(b"etag")
-
-
-def _initial_age(asked: Asked, head: Head) -> float:
+def age_on_arrival(asked: Asked, head: Head) -> float:
     """An ISR page is as old as its regeneration; otherwise RFC 9111 counts what caches before us say."""
     if asked.match.route.revalidate.is_isr:
         return 0.0
@@ -185,7 +136,8 @@ def _is_error(status: int) -> bool:
 def _is_called_fresh(head: Head, asked: Asked) -> bool:
     if asked.match.route.revalidate.is_isr:
         return False
-    return has_explicit_freshness(head.fields) or _times(asked, head.status, head.fields).ttl is not None
+    said = times_said(asked, head.status, head.fields)
+    return bool(said.ttl) and not said.must_validate
 
 
 def retry_after(fields: Fields, now: float) -> float | None:
@@ -206,9 +158,9 @@ def _refusal(asked: Asked, head: Head, route: Route) -> Reason | None:
     if (head.fields.first(b"content-type") or "").lower().startswith("text/event-stream"):
         return Reason.EVENT_STREAM
     for reason in (
-        _veto(control, head.status, route),
+        veto(control, head.status, route),
         _vary_refusal(asked, head, route),
-        _cookie_refusal(asked, head, route),
+        cookie_refusal(head.fields, route),
         _mode_refusal(asked, head, route, control),
     ):
         if reason is not None:
@@ -216,7 +168,8 @@ def _refusal(asked: Asked, head: Head, route: Route) -> Reason | None:
     return None
 
 
-def _veto(control: CacheControl, status: int, route: Route) -> Reason | None:
+def veto(control: CacheControl, status: int, route: Route) -> Reason | None:
+    """Say what the origin forbids storing by, or None."""
     if status in _NEVER_STORED:
         return Reason.STATUS
     must_understand = "must-understand" in control  # RFC 9111 §5.2.2.3
@@ -236,15 +189,15 @@ def _overrides(route: Route, veto: Veto) -> bool:
 
 def _vary_refusal(asked: Asked, head: Head, route: Route) -> Reason | None:
     names = tokens(head.fields.get(b"vary"))
-    if _is_different_for_all(names, route):
+    if is_different_for_all(names, route):
         return Reason.VARY_STAR
-    personal = [name for name in _varying(names, route) if name in PERSONAL_HEADERS]
+    personal = [name for name in varying(names, route) if name in PERSONAL_HEADERS]
     if any(name.encode("latin-1") in asked.fields for name in personal):
         return Reason.VARY_COOKIE
     return None
 
 
-def _is_different_for_all(names: Iterable[str], route: Route) -> bool:
+def is_different_for_all(names: Iterable[str], route: Route) -> bool:
     """Tell whether no later request can be known to get the same: `*`, what is not a name, or an address.
 
     So many names that hardly two requests agree in all of them are the same in effect.
@@ -262,13 +215,14 @@ _VARY_NAMES_MAX: Final = 32  # Next.js names six
 _ADDRESSES: Final = frozenset({"x-forwarded-for"})  # told to the origin where it decides what is shared
 
 
-def _cookie_refusal(asked: Asked, head: Head, route: Route) -> Reason | None:
-    if b"set-cookie" not in head.fields or b"set-cookie" in _withheld(head.fields):
+def cookie_refusal(fields: Fields, route: Route) -> Reason | None:
+    """Say whether the cookies that an answer sets make it one visitor's."""
+    if b"set-cookie" not in fields or b"set-cookie" in withheld(fields):
         return None
     match route.set_cookie:
         case SetCookie.DROP:
             return None
-        case SetCookie.STORE if not route.revalidate.is_isr and has_explicit_freshness(head.fields):
+        case SetCookie.STORE if not route.revalidate.is_isr and has_explicit_freshness(fields):
             return None
         case SetCookie.REFUSE | SetCookie.STORE:
             return Reason.SET_COOKIE
@@ -278,13 +232,19 @@ def _mode_refusal(asked: Asked, head: Head, route: Route, control: CacheControl)
     if route.revalidate.is_isr:
         named = any(status == head.status for status, _ in route.status_ttl)
         return None if head.status in _ISR_STATUSES or named else Reason.STATUS
+    if (reason := personal_refusal(asked, control)) is not None:
+        return reason
+    said = times_said(asked, head.status, head.fields)
+    return None if _is_worth_keeping(said, head) else Reason.NO_FRESHNESS
+
+
+def personal_refusal(asked: Asked, control: CacheControl) -> Reason | None:
+    """Say why an answer to one visitor's own request is his, or None: everybody's (RFC 9111 §3.5)."""
+    route = asked.match.route
     if b"authorization" in asked.fields and not _is_shared(control, "must-revalidate"):
         return Reason.AUTHORIZATION
     is_his = b"cookie" in asked.fields and route.request_cookie is RequestCookie.REFUSE
-    if is_his and not _is_shared(control):
-        return Reason.REQUEST_COOKIE
-    said = _times(asked, head.status, head.fields)
-    return None if _is_worth_keeping(said, head) else Reason.NO_FRESHNESS
+    return Reason.REQUEST_COOKIE if is_his and not _is_shared(control) else None
 
 
 def _is_shared(control: CacheControl, *more: str) -> bool:
@@ -305,13 +265,13 @@ def _variant(head: Head, asked: Asked, route: Route) -> Variant:
     A request that had one of the key's varying headers gets an answer for such requests, though the answer
     has no Vary (Next.js redirects so): it must not be shown to those who sent none.
     """
-    names = _varying(tokens(head.fields.get(b"vary")), route)
+    names = varying(tokens(head.fields.get(b"vary")), route)
     if any(name.encode("latin-1") in asked.fields for name in asked.varies_on):
-        names += _varying(asked.varies_on, route)
+        names += varying(asked.varies_on, route)
     return variant_of(names, asked.fields) if names else PLAIN
 
 
-def _varying(names: Iterable[str], route: Route) -> list[str]:
+def varying(names: Iterable[str], route: Route) -> list[str]:
     """Return the Vary names that make a variant.
 
     Not those we write ourselves (Accept-Encoding: the origin is always asked for identity). Not what the
@@ -325,8 +285,9 @@ def _varying(names: Iterable[str], route: Route) -> list[str]:
     return [name for name in names if name not in settled and name.encode("latin-1") not in NEVER_VARYING]
 
 
-def _kept_lines(head: Head, route: Route) -> tuple[tuple[bytes, bytes], ...]:
-    drop = _withheld(head.fields) | {b"content-length", b"age"}
+def kept_lines(head: Head, route: Route) -> tuple[tuple[bytes, bytes], ...]:
+    """Return the fields of an answer that everybody may have."""
+    drop = withheld(head.fields) | {b"content-length", b"age"}
     if route.set_cookie is not SetCookie.STORE:
         drop |= {b"set-cookie"}
     return end_to_end(head.fields).without(drop).lines
@@ -335,20 +296,20 @@ def _kept_lines(head: Head, route: Route) -> tuple[tuple[bytes, bytes], ...]:
 def lines_for_leader(head: Head, route: Route) -> tuple[tuple[bytes, bytes], ...]:
     """Return the fields that whoever asked first gets: where the origin decides, it is the answer to him."""
     if route.revalidate.is_isr:
-        return _kept_lines(head, route)
+        return kept_lines(head, route)
     drop = frozenset({b"content-length", b"age"})
     if route.set_cookie is SetCookie.DROP:
         drop |= {b"set-cookie"}
     return end_to_end(head.fields).without(drop).lines
 
 
-def _withheld(fields: Fields) -> frozenset[bytes]:
+def withheld(fields: Fields) -> frozenset[bytes]:
     """Return the fields that `private` and `no-cache` name: the rest may be kept without them."""
     control, _ = effective_directives(fields)
     return control.fields("private") | control.fields("no-cache")
 
 
-def _tags(fields: Fields, asked: Asked) -> tuple[str, ...]:
+def tags_of(fields: Fields, asked: Asked) -> tuple[str, ...]:
     """Collect the tags of the route and of the origin's fields, in the form they are compared in."""
     found = dict.fromkeys(normal_tag(tag) for tag in asked.match.tags())
     for name, separator in _TAG_SEPARATORS.items():

@@ -122,18 +122,34 @@ class Admit:
     lines: tuple[Line, ...]
     tags: tuple[str, ...]
     origin_times: OriginTimes
-    initial_age: float
+    initial_age: float  # at `answered_at`
+    answered_at: float  # when the head came: the age counts from then on
 
 
 @dataclass(frozen=True, slots=True)
 class Freshen:
-    """The stored page is still right (304): these lines replace those of the same names."""
+    """The stored page is still right (304), with these lines from now on."""
 
-    lines: tuple[Line, ...]
+    lines: tuple[Line, ...]  # stored ones and new ones, laid over each other
     tags: tuple[str, ...]
     origin_times: OriginTimes
     initial_age: float
-    may_keep: bool = True  # False: the 304 forbids storing, so it is served once more and goes
+    answered_at: float
+    own: tuple[Line, ...] = ()  # for whoever asked, and for nobody else
+
+
+@dataclass(frozen=True, slots=True)
+class Lend:
+    """The stored page is still right, but what says so is one visitor's: he alone gets the two together."""
+
+    freshen: Freshen
+    reason: Reason
+    may_stay: bool  # False: nobody may be served what is stored any more, so it goes
+
+
+@dataclass(frozen=True, slots=True)
+class Outdated:
+    """The origin has another page by now (RFC 9111 §4.3.5): relay the answer, and ask before the next use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,4 +167,4 @@ class Failed:
     retry_after: float | None = None
 
 
-Judgement = Admit | Freshen | Relay | Failed
+Judgement = Admit | Freshen | Lend | Outdated | Relay | Failed

@@ -23,6 +23,9 @@ _DIRECTIVE: Final = re.compile(
         (?:=(?:"((?:[^"\\]|\\.)*+)"|([^\s"]*))\s*$)?       # quoted or plain argument, and nothing else""",
     re.VERBOSE | re.DOTALL,
 )
+_WORD: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+# Never lost in a member that cannot be read, as where a blank stands for the comma: `max-age=60 private`.
+_NEVER_LOST: Final = frozenset({"no-store", "private", "no-cache", "must-revalidate", "proxy-revalidate"})
 _QUALIFIABLE: Final = frozenset({"no-cache", "private"})  # RFC 9111 §5.2.2.4, §5.2.2.7
 
 
@@ -72,6 +75,10 @@ def _directives(value: str) -> Iterator[tuple[str, str | None]]:
         if match is not None:
             name, quoted, plain = match.groups()
             yield name.lower(), plain if quoted is None else quoted
+        rest = member[0 if match is None else match.end() :]
+        for word in _WORD.findall(rest):
+            if word.lower() in _NEVER_LOST:
+                yield word.lower(), None
 
 
 def _stricter(name: str, one: str | None, other: str | None) -> str | None:
@@ -89,6 +96,7 @@ SURROGATE_CONTROL: Final = b"surrogate-control"
 # The target list, the most specific first. The first that is valid and not empty replaces Cache-Control and
 # Expires.
 TARGETED_FIELDS: Final = (b"isr-cache-control", b"cdn-cache-control", SURROGATE_CONTROL)
+_OF_STORING: Final = frozenset({"max-age", "s-maxage", "no-store", "private", "no-cache"})
 _SECONDS: Final = frozenset({"max-age", "s-maxage", "stale-while-revalidate", "stale-if-error"})
 
 
@@ -133,7 +141,7 @@ def _argument(item: object) -> str | None:
 def _surrogate_control(values: list[str]) -> CacheControl | None:
     """Read Surrogate-Control (Edge Architecture 1.0), whose `max-age=60+30` is fresh, then stale, seconds."""
     said = dict(parse_cache_control(values).directives)
-    if not said:
+    if not said.keys() & _OF_STORING:  # what it says of content leaves Cache-Control in force
         return None
     fresh, plus, stale = (said.get("max-age") or "").partition("+")
     if plus:

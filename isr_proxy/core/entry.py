@@ -136,7 +136,7 @@ class State:
     """What changes without a new body. Instants are Unix times; fetch and retry are two (law 7)."""
 
     sequence: int  # of the purge log, seen before the fetch began (law 2)
-    fetched_at: float  # when the answer, or the 304, came
+    fetched_at: float  # when the head of the answer, or the 304, came
     initial_age: float = 0.0  # RFC 9111 §4.2.3 corrected_initial_age
     stale_at: float = math.inf  # when a soft purge, already swept, made it stale
     retry_at: float = 0.0  # no regeneration before; 0 when the last one succeeded

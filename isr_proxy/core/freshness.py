@@ -159,7 +159,7 @@ def _explicit_ttl(control: CacheControl, fields: Fields, now: float) -> float:
         if (seconds := control.seconds(name)) is not None:
             return float(seconds)
     expires = parse_date(fields.first(b"expires"), now=now)
-    if expires is None or len(fields.all(b"expires")) > 1:
+    if expires is None or len(set(fields.all(b"expires"))) > 1:  # two that say the same are one
         return 0.0
     dated = parse_date(fields.first(b"date"), now=now)
     return max(0.0, expires - (now if dated is None else dated))
@@ -197,12 +197,13 @@ def _seconds(control: CacheControl, name: str) -> float | None:
 def initial_age(fields: Fields, requested_at: float, answered_at: float) -> float:
     """Return corrected_initial_age (RFC 9111 §4.2.3).
 
-    Of several Age values the first counts, and one that cannot be read is none (§5.1).
+    Of several Age values the first counts, and one that cannot be read is none (§5.1). Without one it counts
+    as 0, and what the answer took on its way is added all the same.
     """
     dated = parse_date(fields.first(b"date"), now=answered_at)
     apparent = 0.0 if dated is None else max(0.0, answered_at - dated)
     said = delta_seconds((fields.first(b"age") or "").partition(",")[0].strip())
-    return apparent if said is None else max(apparent, said + max(0.0, answered_at - requested_at))
+    return max(apparent, (said or 0) + max(0.0, answered_at - requested_at))
 
 
 def remaining(ttl: float) -> int:

@@ -15,7 +15,7 @@ import structlog
 
 from isr_proxy.coord.base import PurgeLog
 from isr_proxy.coord.flight import Flight
-from isr_proxy.core.admission import PERSONAL_HEADERS, Asked, lines_for_leader, on_response
+from isr_proxy.core.admission import Asked, lines_for_leader, on_response
 from isr_proxy.core.decision import (
     Admit,
     Decision,
@@ -31,7 +31,7 @@ from isr_proxy.core.decision import (
     VaryMissed,
 )
 from isr_proxy.core.freshness import Times, remaining, times
-from isr_proxy.core.http import Fields, Head, Request, content_length
+from isr_proxy.core.http import Fields, Head, Line, Request, content_length
 from isr_proxy.core.key import PLAIN, Key, variant_of
 from isr_proxy.core.policy import Surroundings, on_arrival, on_request
 from isr_proxy.core.reason import Reason, XCache
@@ -43,13 +43,15 @@ from isr_proxy.origin.client import Answer, Client
 from isr_proxy.serve.boarding import Boarding, Full
 from isr_proxy.serve.deliver import Delivery, failure_status
 from isr_proxy.serve.exchange import Exchange
-from isr_proxy.serve.job import Broken, Job, Landed, Opening, Relayed, Streaming, is_for_one
+from isr_proxy.serve.freshening import with_own
+from isr_proxy.serve.job import Broken, Job, Landed, Lent, Opening, Relayed, Streaming, is_for_one
 from isr_proxy.serve.outcome import Observer
 from isr_proxy.serve.part_fetch import PartFetcher
 from isr_proxy.serve.parts import Parts
 from isr_proxy.serve.passthrough import Passthrough
 from isr_proxy.serve.regenerate import Regenerator
 from isr_proxy.serve.respond import collapsed_status, forward_status, hit_status, validated_status
+from isr_proxy.serve.sharing import is_his_too, is_personal, landed_status, opening_of, own_lines
 from isr_proxy.serve.visit import Visit
 from isr_proxy.store.base import Entry, Found, Store, VaryMiss
 
@@ -174,7 +176,7 @@ class Engine:
     def _around(self, visit: Visit | Foreseen) -> Surroundings:
         return Surroundings(
             self._now(),
-            self._boarding.is_passing(visit.key, is_personal=_is_personal(visit.request)),
+            self._boarding.is_passing(visit.key, is_personal=is_personal(visit.request)),
             self._boarding.is_too_large(visit.key),
             self.prerendered(visit.match, visit.key.path),
         )
@@ -210,7 +212,7 @@ class Engine:
 
     async def _pass(self, visit: Visit, reason: Reason) -> None:
         head = await self._passthrough.handle(visit.exchange, visit.delivery, reason)
-        if head is not None and reason is Reason.HIT_FOR_PASS and not _is_personal(visit.request):
+        if head is not None and reason is Reason.HIT_FOR_PASS and not is_personal(visit.request):
             self._reconsider(visit, head)
 
     def _reconsider(self, visit: Visit, head: Head) -> None:
@@ -252,13 +254,8 @@ class Engine:
         except Full:
             visit.delivery.error(503, Reason.TOO_MANY_WAITERS)
             return True
-        opening = await _opening(flight, is_leader=is_leader)
-        if not is_leader and is_for_one(opening, job):
-            visit.is_alone = True
-            return False
-        if not is_leader and self._boarding.is_outdated(flight, job):
-            return False
-        if not is_leader and visit.goes_apart(opening):
+        opening = await opening_of(flight, is_leader=is_leader)
+        if not is_leader and not self._may_share(visit, flight, job, opening):
             return False
         if decision.fallback is not None and isinstance(found, Entry) and not isinstance(opening, Relayed):
             return await self._serve_better(visit, flight, decision, found, is_leader=is_leader)
@@ -270,11 +267,20 @@ class Engine:
                 return bool(done)
         return await self._deliver(visit, decision, job, opening, is_leader=is_leader)
 
+    def _may_share(self, visit: Visit, flight: Flight[Opening], job: Job, opening: Opening) -> bool:
+        """Tell whether what was fetched for another is for this visitor too; else he asks for himself."""
+        if is_for_one(opening, job):
+            visit.is_alone = True
+            return False
+        if isinstance(opening, Lent):
+            visit.is_alone = visit.is_alone or is_his_too(opening, visit.request, visit.match.route)
+            return False
+        return not self._boarding.is_outdated(flight, job) and not visit.goes_apart(opening)
+
     def _job(self, visit: Visit, decision: Fetch, found: Found) -> Job:
         own = None if visit.match.route.revalidate.is_isr else visit.request
         stored = found if isinstance(found, Entry) else None
         interim = visit.exchange.interim
-        is_alone = decision.is_alone or visit.is_alone
         return Job(
             visit.key,
             decision.variant,
@@ -284,7 +290,7 @@ class Engine:
             decision.reason,
             interim,
             decision.is_head,
-            is_alone,
+            decision.is_alone or visit.is_alone,
             asked=visit.asked,
         )
 
@@ -294,9 +300,12 @@ class Engine:
         """A page is at hand should the origin fail, so wait for the whole new one, and serve the better."""
         await flight.landed()
         opening = flight.opening.result()
+        own = own_lines(opening, visit.match.route) if is_leader else ()
         if isinstance(opening, Landed):
-            status = _landed_status(decision, opening, is_leader=is_leader)
-            return await self._serve_landed(visit, opening.entry, status)
+            status = landed_status(decision.reason, opening, is_leader=is_leader)
+            return await self._serve_landed(visit, opening.entry, status, own)
+        if isinstance(opening, Lent):
+            return await self._serve_lent(visit, decision, opening)
         if self._regenerator.verdict(stored).hidden:
             return False
         found = await self.find(visit)
@@ -304,14 +313,16 @@ class Engine:
             said = opening.head.status if isinstance(opening, Streaming) else None
             status = forward_status(decision.reason, status=said, outcome=Reason.STORED)
             told = status if is_leader else collapsed_status(decision.reason)
-            return await self._serve_landed(visit, found, told)
+            return await self._serve_landed(visit, found, told, () if flight.end is not None else own)
         at = decision.fallback
         assert at is not None, "there is a page to fall back to"
         status = f"{forward_status(Reason.ORIGIN_FAILED)}; ttl={remaining(at.ttl)}"
         await visit.delivery.entry(stored, visit.match.route, at, status, XCache.STALE, Reason.ORIGIN_FAILED)
         return True
 
-    async def _serve_landed(self, visit: Visit, entry: Entry, status: str) -> bool:
+    async def _serve_landed(
+        self, visit: Visit, entry: Entry, status: str, own: tuple[Line, ...] = ()
+    ) -> bool:
         """Serve what a fetch brought, if it is this visitor's variant and no purge came meanwhile."""
         verdict = self._regenerator.verdict(entry)
         if verdict.hidden or not is_for(visit.request.fields, entry.variant, entry.meta.fields):
@@ -319,7 +330,18 @@ class Engine:
             return False
         route = visit.match.route
         at = times(entry.meta, entry.state, route, self._now(), soft_purged_at=verdict.stale_at)
-        await visit.delivery.entry(entry, route, at, status, XCache.MISS, Reason.STORED)
+        await visit.delivery.entry(with_own(entry, own), route, at, status, XCache.MISS, Reason.STORED)
+        return True
+
+    async def _serve_lent(self, visit: Visit, decision: Fetch, lent: Lent) -> bool:
+        """Serve what is this visitor's alone, unless a purge came meanwhile."""
+        entry, route = lent.entry, visit.match.route
+        verdict = self._regenerator.verdict(entry)
+        if verdict.hidden:
+            return False
+        at = times(entry.meta, entry.state, route, self._now(), soft_purged_at=verdict.stale_at)
+        status = validated_status(decision.reason, lent.status)
+        await visit.delivery.entry(entry, route, at, status, XCache.MISS, lent.reason)
         return True
 
     async def _deliver(
@@ -333,8 +355,11 @@ class Engine:
     ) -> bool:
         match opening:
             case Landed(entry):
-                status = _landed_status(decision, opening, is_leader=is_leader)
-                return await self._serve_landed(visit, entry, status)
+                status = landed_status(decision.reason, opening, is_leader=is_leader)
+                own = opening.own if is_leader else ()
+                return await self._serve_landed(visit, entry, status, own)
+            case Lent():
+                return await self._serve_lent(visit, decision, opening)
             case Streaming():
                 return await self._read_along(visit, decision, opening, is_leader=is_leader)
             case Relayed():
@@ -381,13 +406,13 @@ class Engine:
 
         What one visitor's cookies brought says nothing to those without: they ask again.
         """
-        is_personal = _is_personal(visit.request)
-        if opening.is_personal and not is_leader and not is_personal:
+        is_his = is_personal(visit.request)
+        if opening.is_personal and not is_leader and not is_his:
             return False
         if not decision.is_head:
-            self._boarding.remember_pass(visit.key, is_personal=is_personal)
+            self._boarding.remember_pass(visit.key, is_personal=is_his)
         answer = opening.take() if is_leader else None
-        is_his_own = not visit.match.route.revalidate.is_isr or not is_personal
+        is_his_own = not visit.match.route.revalidate.is_isr or not is_his
         if answer is not None and is_his_own:
             await self._relay_own(visit, decision, answer, opening.reason)
             return True
@@ -446,32 +471,6 @@ async def _nothing(request: Request, head: Head) -> None:
     """Take note of no answer."""
 
 
-async def _opening(flight: Flight[Opening], *, is_leader: bool) -> Opening:
-    """Wait for the opening; a leader who leaves gives back what only he could have taken."""
-    try:
-        return await flight.opened()
-    except asyncio.CancelledError:
-        if is_leader:
-            flight.has_leader = False
-            if flight.opening.done() and isinstance(opening := flight.opening.result(), Relayed):
-                answer = opening.take()
-                if answer is not None:
-                    await answer.aclose()
-        raise
-
-
-def _landed_status(decision: Fetch, landed: Landed, *, is_leader: bool) -> str:
-    if not is_leader:
-        return collapsed_status(decision.reason)
-    if landed.is_new:
-        return forward_status(decision.reason, status=landed.status, outcome=Reason.STORED)
-    return validated_status(decision.reason, landed.status)
-
-
 def _entry(found: Found) -> Entry:
     assert isinstance(found, Entry), "only a stored page is decided to be served"
     return found
-
-
-def _is_personal(request: Request) -> bool:
-    return any(name.encode() in request.fields for name in PERSONAL_HEADERS)

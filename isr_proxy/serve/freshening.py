@@ -16,7 +16,7 @@ from msgspec import structs
 
 from isr_proxy.coord.base import PurgeLog
 from isr_proxy.core.admission import on_failure
-from isr_proxy.core.decision import Failed, Freshen
+from isr_proxy.core.decision import Failed, Freshen, Lend
 from isr_proxy.core.entry import Meta, State
 from isr_proxy.core.freshness import lifetime
 from isr_proxy.core.http import Fields, Line
@@ -39,17 +39,22 @@ class Freshening:
 
     async def freshen(self, stored: Entry, freshen: Freshen, sequence: int) -> Entry:
         """Take in what the origin says of a page that is still right; returns it as it is now."""
-        meta = replace_lines(stored.meta, freshen)
-        if freshen.may_keep:
-            return await self.keep(stored, meta, freshen.initial_age, sequence)
-        with suppress(StoreError):  # it stays, to be validated each time, until the disk lets go of it
-            await self._store.remove(stored)
-        return replace(stored, meta=meta, state=State(sequence, self._now(), freshen.initial_age))
+        state = State(sequence, freshen.answered_at, freshen.initial_age)
+        return await self.keep(stored, replace_lines(stored.meta, freshen), state)
 
-    async def keep(self, stored: Entry, meta: Meta, age: float, sequence: int) -> Entry:
+    async def lend(self, stored: Entry, lend: Lend, sequence: int) -> Entry:
+        """Return a stored page as one visitor may have it; what is stored stays as it is, or goes (law 4)."""
+        freshen = lend.freshen
+        if not lend.may_stay:
+            with suppress(StoreError):  # it stays, to be validated each time, until the disk lets go of it
+                await self._store.remove(stored)
+        state = State(sequence, freshen.answered_at, freshen.initial_age, count=stored.state.count + 1)
+        return with_own(replace(stored, meta=replace_lines(stored.meta, freshen), state=state), freshen.own)
+
+    async def keep(self, stored: Entry, meta: Meta, fetched: State) -> Entry:
         """Freshen a stored page: its state, and its meta only where that says something new."""
-        state = State(sequence, self._now(), age, count=stored.state.count + 1)
-        if await self._is_overtaken(stored.key, stored.variant, sequence):
+        state = replace(fetched, count=stored.state.count + 1)
+        if await self._is_overtaken(stored.key, stored.variant, fetched.sequence):
             return replace(stored, state=state)
         if says_the_same(meta, stored.meta):
             return await self._store.update(stored, state)
@@ -89,17 +94,25 @@ class Freshening:
 
 
 def replace_lines(meta: Meta, freshen: Freshen) -> Meta:
-    """Merge a 304's fields into a meta (RFC 9111 §3.2): same names replaced, the others kept."""
-    names = frozenset(name.lower() for name, _ in freshen.lines)
-    merged = Fields((*meta.fields.without(names), *freshen.lines))
+    """Take what a validation says into a meta (RFC 9111 §3.2)."""
+    merged = Fields(freshen.lines)
     return structs.replace(
         meta,
-        lines=merged.lines,
+        lines=freshen.lines,
         tags=freshen.tags,
         origin_times=freshen.origin_times,
         etag=merged.first(b"etag") or meta.etag,
         last_modified=merged.first(b"last-modified"),
     )
+
+
+def with_own(entry: Entry, own: tuple[Line, ...]) -> Entry:
+    """Return a page as whoever asked for it gets it: with the lines that are his."""
+    if not own:
+        return entry
+    names = frozenset(name.lower() for name, _ in own)
+    lines = entry.meta.fields.without(names).plus(*own).lines
+    return replace(entry, meta=structs.replace(entry.meta, lines=lines))
 
 
 def says_the_same(one: Meta, other: Meta) -> bool:

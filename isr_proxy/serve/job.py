@@ -11,7 +11,7 @@ from typing import Final
 
 from isr_proxy.core.admission import PERSONAL_HEADERS
 from isr_proxy.core.decision import Admit, Failed
-from isr_proxy.core.http import Fields, Head, Request
+from isr_proxy.core.http import Fields, Head, Line, Request
 from isr_proxy.core.key import Key, Variant
 from isr_proxy.core.purges import normal_tag
 from isr_proxy.core.ranges import Ask
@@ -88,6 +88,17 @@ class Landed:
     entry: Entry
     status: int | None = None
     is_new: bool = True  # False: what was stored already proved right
+    own: tuple[Line, ...] = ()  # for whoever it was asked for, and for nobody else
+
+
+@dataclass(frozen=True, slots=True)
+class Lent:
+    """What is stored, as one visitor's answer makes it: his alone. The others ask for themselves."""
+
+    entry: Entry
+    status: int
+    reason: Reason  # why nobody else may have it
+    is_personal: bool = False
 
 
 @dataclass(slots=True)
@@ -115,7 +126,7 @@ class Broken:
     wanted: Key | None = None  # what the origin was asked for
 
 
-Opening = Streaming | Landed | Relayed | Broken
+Opening = Streaming | Landed | Lent | Relayed | Broken
 
 
 def is_for_one(opening: Opening, job: Job) -> bool:

@@ -20,7 +20,7 @@ from isr_proxy.core.key import PLAIN, Variant, variant_of
 from isr_proxy.core.policy import on_arrival
 from isr_proxy.core.reason import Reason
 from isr_proxy.serve.engine import Engine
-from isr_proxy.serve.job import Broken, Job, Opening, Relayed
+from isr_proxy.serve.job import Broken, Job, Lent, Opening, Relayed
 from isr_proxy.serve.regenerate import subject_of
 from isr_proxy.store.base import Entry, VaryMiss
 
@@ -108,7 +108,7 @@ class OnDemand:
         if failed is not None:
             return PageResult(url, Result.FAILED, failed.value)
         opening = flight.opening.result()
-        if isinstance(opening, Relayed):
+        if isinstance(opening, Relayed | Lent):
             return PageResult(url, Result.SKIPPED, opening.reason.value)
         found = await self._engine.store.lookup(job.key, _fields_of(job.variant))
         is_same = isinstance(found, Entry) and job.stored is not None and _is_same(job.stored, found)
@@ -117,7 +117,7 @@ class OnDemand:
 
 def _failure(flight: Flight[Opening]) -> Reason | None:
     opening = flight.opening.result()
-    if isinstance(opening, Relayed):
+    if isinstance(opening, Relayed | Lent):
         return None
     end = flight.end or opening
     return end.failed.reason if isinstance(end, Broken) else None

@@ -17,7 +17,7 @@ from msgspec import structs
 from isr_proxy.coord.base import PurgeLog
 from isr_proxy.coord.flight import Flight
 from isr_proxy.core.admission import Asked, on_response
-from isr_proxy.core.decision import Admit, Failed, Freshen, Relay
+from isr_proxy.core.decision import Admit, Failed, Lend, Relay
 from isr_proxy.core.entry import Meta, Partial, State
 from isr_proxy.core.freshness import Phase, times
 from isr_proxy.core.http import Fields, Head, Line
@@ -41,6 +41,7 @@ from isr_proxy.core.partial import (
 from isr_proxy.core.purges import Subject
 from isr_proxy.core.ranges import Ask, Span, content_range, strong_validator
 from isr_proxy.core.reason import Reason
+from isr_proxy.core.validation import on_304
 from isr_proxy.errors import (
     OriginError,
     OriginTimeout,
@@ -51,8 +52,8 @@ from isr_proxy.errors import (
 )
 from isr_proxy.origin.answer import Assembled
 from isr_proxy.origin.client import Answer
-from isr_proxy.serve.freshening import replace_lines, says_the_same
-from isr_proxy.serve.job import Broken, Job, Landed, Opening, Relayed, Streaming
+from isr_proxy.serve.freshening import replace_lines, says_the_same, with_own
+from isr_proxy.serve.job import Broken, Job, Landed, Lent, Opening, Relayed, Streaming
 from isr_proxy.serve.outcome import Observer, Regenerated
 from isr_proxy.serve.regenerate import Regenerator, meta_of
 from isr_proxy.serve.sources import Given, exactly, filled, forget, stored_chunks
@@ -152,8 +153,7 @@ class PartFetcher:
                 case 206:
                     return await self._take(trip, answer, deadline)
                 case 304 if trip.inquiry.is_validation and trip.known is not None:
-                    await self._freshen(trip, trip.known, answer.head)
-                    return Reason.STORED
+                    return await self._freshen(trip, trip.known, answer.head)
                 case 416:
                     return self._relay(trip, answer, Reason.PARTIAL)
                 case _:
@@ -186,15 +186,20 @@ class PartFetcher:
         known = trip.known
         trip.inquiry = inquire(None if known is None else known.meta, trip.ask, self._max_entry)
         answer = await self._send(trip)
-        gap = trip.inquiry.gap
-        if known is None or gap is None or fills(answer.head, known.meta, _partial(known), gap):
-            return answer
-        if answer.head.status not in (206, 304, 416):
+        if known is None or not self._is_of_another(trip, known, answer.head):
             return answer
         answer.close()
         await forget(self._store, known)
         trip.known, trip.inquiry = None, plain_inquiry(trip.ask)
         return await self._send(trip)
+
+    def _is_of_another(self, trip: _Trip, known: Entry, head: Head) -> bool:
+        """Tell whether an answer is to be read with what is stored, and does not fit to it."""
+        gap = trip.inquiry.gap
+        if gap is not None:
+            return head.status in (206, 304, 416) and not fills(head, known.meta, _partial(known), gap)
+        is_unchanged = trip.inquiry.is_validation and head.status == 304
+        return is_unchanged and isinstance(on_304(self._asked(trip, known), head), Failed)
 
     async def _send(self, trip: _Trip) -> Answer:
         trip.requested_at = self._now()
@@ -235,9 +240,10 @@ class PartFetcher:
             trip.fields,
             trip.requested_at,
             self._now(),
-            is_conditional=stored is not None,
             varies_on=trip.job.variant.names if trip.known is None else trip.known.variant.names,
             stored_fields=_NO_FIELDS if stored is None else stored.meta.fields,
+            stored_names=() if stored is None else stored.variant.names,
+            site=(trip.job.key.scheme, trip.job.key.host),
         )
 
     async def _refusal(self, trip: _Trip, draft: Draft, known: Entry | None) -> Reason | None:
@@ -259,20 +265,34 @@ class PartFetcher:
         flight.open(Relayed(reason, answer.head, taken, trip.job.is_personal))
         return reason
 
-    async def _freshen(self, trip: _Trip, known: Entry, head: Head) -> None:
-        """The stored parts are still right (RFC 9111 §4.3.4)."""
-        freshen = on_response(self._asked(trip, known), head)
-        assert isinstance(freshen, Freshen), "a 304 to a condition of ours freshens"
+    async def _freshen(self, trip: _Trip, known: Entry, head: Head) -> Reason:
+        """The stored parts are still right, for all or for whoever asked (RFC 9111 §4.3.4)."""
+        freshen = on_304(self._asked(trip, known), head)
+        assert not isinstance(freshen, Failed), "one about something else was asked again"
+        if isinstance(freshen, Lend):
+            return await self._lend(trip, known, freshen)
         meta = replace_lines(known.meta, freshen)
         sequence = trip.flight.sequence
-        state = State(sequence, self._now(), freshen.initial_age, count=known.state.count + 1)
+        state = State(sequence, freshen.answered_at, freshen.initial_age, count=known.state.count + 1)
         if known.state.sequence > sequence:
             entry = replace(known, state=state)  # a fetch that began after a purge has been here
         elif says_the_same(meta, known.meta):
             entry = await self._store.update(known, state)
         else:
             entry = await self._store.rewrite(known, meta, state)
-        trip.flight.open(Landed(entry, 304))
+        trip.flight.open(Landed(entry, 304, own=freshen.own))
+        return Reason.STORED
+
+    async def _lend(self, trip: _Trip, known: Entry, lend: Lend) -> Reason:
+        """Give one visitor the stored parts as his 304 makes them (law 4)."""
+        if not lend.may_stay:
+            await forget(self._store, known)
+        meta = replace_lines(known.meta, lend.freshen)
+        freshen = lend.freshen
+        state = State(trip.flight.sequence, freshen.answered_at, freshen.initial_age, count=1)
+        entry = with_own(replace(known, meta=meta, state=state), freshen.own)
+        trip.flight.open(Lent(entry, 304, lend.reason, trip.job.is_personal))
+        return lend.reason
 
     # --- storing ---
 
@@ -337,7 +357,8 @@ class PartFetcher:
         self, trip: _Trip, draft: Draft, stored: Entry | None, chunks: AsyncIterator[bytes]
     ) -> None:
         """All parts are there: store them as a page, by the page's own rules."""
-        age = (b"Age", b"%d" % int(draft.admit.initial_age))
+        since = max(0.0, self._now() - draft.admit.answered_at)
+        age = (b"Age", b"%d" % int(draft.admit.initial_age + since))
         head = Head(200, "OK", Fields((*draft.admit.lines, age)))
         source = Given(Assembled(head, draft.whole, chunks), self._store, stored)
         flight = Flight[Opening](trip.flight.sequence, asyncio.get_running_loop().create_future())
@@ -354,7 +375,7 @@ class PartFetcher:
         self, trip: _Trip, meta: Meta, draft: Draft, writer: Writer, joined: AsyncIterator[bytes] | None
     ) -> Reason:
         """Store the parts: the new one as it is, or all of them, written anew."""
-        state = State(trip.flight.sequence, self._now(), draft.admit.initial_age)
+        state = State(trip.flight.sequence, draft.admit.answered_at, draft.admit.initial_age)
         try:
             if joined is None:
                 await writer.commit(meta, state)

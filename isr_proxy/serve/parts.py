@@ -21,9 +21,11 @@ from isr_proxy.core.policy import Surroundings, on_request
 from isr_proxy.core.ranges import Ask, asked_ranges, if_range_holds
 from isr_proxy.core.reason import Reason, XCache
 from isr_proxy.core.routes import Match
-from isr_proxy.serve.job import Job, Landed, Opening, Relayed, Streaming
+from isr_proxy.serve.freshening import with_own
+from isr_proxy.serve.job import Job, Landed, Lent, Opening, Relayed, Streaming
 from isr_proxy.serve.regenerate import Regenerator
-from isr_proxy.serve.respond import collapsed_status, forward_status, hit_status
+from isr_proxy.serve.respond import collapsed_status, forward_status, hit_status, validated_status
+from isr_proxy.serve.sharing import own_lines
 from isr_proxy.serve.sources import Completion
 from isr_proxy.serve.visit import Visit
 from isr_proxy.store.base import PENDING, Entry, Found, Store
@@ -153,7 +155,11 @@ class Parts:
             case Landed(entry, said) if entry.meta.partial is not None:
                 status = forward_status(decision.reason, status=said, outcome=Reason.STORED)
                 told = status if is_leader and said is not None else collapsed_status(decision.reason)
-                return await self._serve_landed(visit, entry, told)
+                own = opening.own if is_leader else ()
+                return await self._serve_landed(visit, with_own(entry, own), told, Reason.STORED)
+            case Lent(entry) if entry.meta.partial is not None:
+                told = validated_status(decision.reason, opening.status)
+                return await self._serve_landed(visit, entry, told, opening.reason)
             case Relayed() if opening.head.status in (206, 416):
                 return await self._relay(visit, decision, opening, is_leader=is_leader)
             case _:
@@ -171,12 +177,15 @@ class Parts:
         said = forward_status(decision.reason, status=206, outcome=Reason.STORED)
         status = said if is_leader else collapsed_status(decision.reason)
         route = visit.match.route
+        if is_leader:
+            lines = (*opening.admit.lines, *own_lines(opening, route))
+            opening = replace(opening, admit=replace(opening.admit, lines=lines))
         if await visit.delivery.streaming_part(opening, route, status, decision.reason):
             return True
         visit.wants_whole = True
         return False
 
-    async def _serve_landed(self, visit: Visit, entry: Entry, status: str) -> bool:
+    async def _serve_landed(self, visit: Visit, entry: Entry, status: str, reason: Reason) -> bool:
         """Serve what a fetch brought, if it is this visitor's variant and no purge came meanwhile."""
         verdict = self._regenerator.verdict(entry)
         if verdict.hidden or entry.variant != variant_of(entry.variant.names, visit.request.fields):
@@ -184,7 +193,7 @@ class Parts:
             return False
         route = visit.match.route
         at = times(entry.meta, entry.state, route, self._now(), soft_purged_at=verdict.stale_at)
-        return await self._serve(visit, entry, at, status, XCache.MISS, Reason.STORED)
+        return await self._serve(visit, entry, at, status, XCache.MISS, reason)
 
     async def _relay(
         self, visit: Visit, decision: Fetch, opening: Relayed, *, is_leader: bool

@@ -18,8 +18,8 @@ from msgspec import structs
 
 from isr_proxy.coord.base import PurgeLog
 from isr_proxy.coord.flight import Flight
-from isr_proxy.core.admission import Asked, on_head, on_response
-from isr_proxy.core.decision import Admit, Failed, Freshen, Judgement, Relay
+from isr_proxy.core.admission import Asked, on_response
+from isr_proxy.core.decision import Admit, Failed, Freshen, Judgement, Lend, Outdated, Relay
 from isr_proxy.core.entry import Meta, State
 from isr_proxy.core.forward import conditional_lines, neutral_fields, shared_fields, which_of
 from isr_proxy.core.freshness import Phase, times
@@ -29,6 +29,7 @@ from isr_proxy.core.key import PLAIN, Key
 from isr_proxy.core.purges import Subject, Verdict
 from isr_proxy.core.reason import Reason
 from isr_proxy.core.settings import Guard, Settings
+from isr_proxy.core.validation import on_304, on_head
 from isr_proxy.errors import (
     EntryTooLarge,
     OriginError,
@@ -41,7 +42,7 @@ from isr_proxy.errors import (
 from isr_proxy.origin.client import Answer, Client, Outgoing
 from isr_proxy.serve.compress import copies_of
 from isr_proxy.serve.freshening import Freshening, variant_lines
-from isr_proxy.serve.job import Broken, Job, Landed, Opening, Relayed, Streaming
+from isr_proxy.serve.job import Broken, Job, Landed, Lent, Opening, Relayed, Streaming
 from isr_proxy.serve.outcome import Observer, Regenerated
 from isr_proxy.serve.pouring import pour_out
 from isr_proxy.serve.relatives import Relatives, meant_by
@@ -51,7 +52,9 @@ from isr_proxy.store.base import Entry, Store, Writer
 _log = structlog.get_logger("isr_proxy.regenerate")
 
 # What is stored stays, although the answer is not.
-_SAYS_NOTHING_OF_OTHERS: Final = frozenset({Reason.TOO_LARGE, Reason.CLIENT_ERROR, Reason.HEAD_ONLY})
+_SAYS_NOTHING_OF_OTHERS: Final = frozenset(
+    {Reason.TOO_LARGE, Reason.CLIENT_ERROR, Reason.HEAD_ONLY, Reason.TOO_MANY_VARIANTS}
+)
 _SHARED_ERROR_BYTES: Final = 64 * 1024  # of a failing origin's error page, shown to all who waited
 
 
@@ -139,21 +142,26 @@ class Regenerator:
                     await told.answer.aclose()  # RFC 9111 §4.3.4: such a 304 says nothing of what is stored
                     told = await self._ask_and_judge(job, ())
                 answer, judged = told.answer, told.judged
-                if job.is_head and isinstance(judged, Admit):
-                    judged = await self._learn_from_head(flight, job, told.asked, answer.head, judged)
                 match judged:
                     case Freshen():
                         job = replace(job, stored=told.stored)
                         return await self._freshen(flight, job, judged, answer.head.status)
+                    case Lend():
+                        job = replace(job, stored=told.stored)
+                        return await self._lend(flight, job, judged, answer.head.status)
                     case Admit():
                         return await self._admit(flight, job, answer, judged, deadline)
                     case Failed():
                         await self._fail(flight, job, await _error_page(answer, judged, job))
                         return judged.reason, False
+                    case Outdated():
+                        await self._note_stale(flight, job)
+                        judged = Relay(Reason.HEAD_ONLY)
                     case Relay():
-                        await self._relay(flight, job, answer, judged)
-                        answer = None
-                        return judged.reason, False
+                        pass
+                await self._relay(flight, job, answer, judged)
+                answer = None
+                return judged.reason, False
         except TimeoutError as error:
             raise OriginTimeout(Reason.REGENERATE_TIMEOUT.value, f"took longer than {limit} s") from error
         finally:
@@ -176,22 +184,12 @@ class Regenerator:
         answer = await self._ask(job, validated)
         stored = meant_by(answer.head, validated) if answer.head.status == 304 else self._usable(job)
         asked = self._asked(job, stored, requested_at)
-        judged = self._judge(asked, answer)
+        judged = self._judge(job, asked, answer, stored)
         if answer.head.status == 304 and validated and stored is None:
             judged = Failed(Reason.OTHER_VALIDATOR)
         if isinstance(judged, Admit) and not await self._has_room(job, judged):
             judged = Relay(Reason.TOO_MANY_VARIANTS)
         return _Told(asked, answer, judged, stored)
-
-    async def _learn_from_head(
-        self, flight: Flight[Opening], job: Job, asked: Asked, head: Head, admit: Admit
-    ) -> Freshen | Relay:
-        """Freshen the stored page by an answer to HEAD, or note that it is outdated."""
-        assert job.stored is not None, "HEAD is asked of a stored page only"
-        freshen = on_head(asked, head, admit, job.stored.meta.body_bytes)
-        if freshen is None:
-            await self._freshening.note_stale(job.stored, flight.sequence)
-        return freshen or Relay(Reason.HEAD_ONLY)
 
     async def _ask(self, job: Job, validated: Sequence[Entry]) -> Answer:
         asked = self.outgoing(job, _conditions(job, validated))
@@ -221,34 +219,38 @@ class Regenerator:
             sent,
             requested_at,
             self._now(),
-            has_stored=self._is_worth_keeping(usable, job),
-            is_conditional=usable is not None,
+            has_stored=usable is not None and usable.meta.status < 400,
             varies_on=job.variant.names,
             stored_fields=Fields() if usable is None else usable.meta.fields,
             stored_status=200 if usable is None else usable.meta.status,
+            stored_names=() if usable is None else usable.variant.names,
             site=(job.key.scheme, job.key.host),
         )
 
-    def _is_worth_keeping(self, usable: Entry | None, job: Job) -> bool:
-        """Tell whether what is stored is a good page that may still be served some way."""
-        if usable is None or usable.meta.status >= 400:
-            return False
-        at = times(usable.meta, usable.state, job.match.route, self._now(), soft_purged_at=None)
-        return at.phase is not Phase.DEAD
-
-    def _judge(self, asked: Asked, answer: Answer) -> Judgement:
+    def _judge(self, job: Job, asked: Asked, answer: Answer, stored: Entry | None) -> Judgement:
+        if answer.head.status == 304 and stored is not None:
+            return on_304(asked, answer.head)
+        if job.is_head:
+            return on_head(asked, answer.head, None if stored is None else stored.meta.body_bytes)
         judged = on_response(asked, answer.head)
         if not isinstance(judged, Admit) or (answer.body_bytes or 0) <= self.settings.store.max_entry:
             return judged
         is_failure = asked.has_stored and asked.match.route.revalidate.is_isr
-        return Failed(Reason.TOO_LARGE) if is_failure else Relay(Reason.TOO_LARGE)
+        if is_failure and stored is not None and self._may_be_served(stored, job):
+            return Failed(Reason.TOO_LARGE)
+        return Relay(Reason.TOO_LARGE)
+
+    def _may_be_served(self, stored: Entry, job: Job) -> bool:
+        """Tell whether a page is within one of its windows still."""
+        at = times(stored.meta, stored.state, job.match.route, self._now(), soft_purged_at=None)
+        return at.phase is not Phase.DEAD
 
     async def _has_room(self, job: Job, admit: Admit) -> bool:
         """Tell, before a body is received, whether its variant may be kept at all (law 8)."""
         key = kept_key(job.wanted, Fields(admit.lines))
         return admit.variant == PLAIN or await self._store.has_room(key, admit.variant)
 
-    # --- the four ways it ends ---
+    # --- the ways it ends ---
 
     async def _relay(self, flight: Flight[Opening], job: Job, answer: Answer, relay: Relay) -> None:
         if job.stored is not None and not job.is_personal and relay.reason not in _SAYS_NOTHING_OF_OTHERS:
@@ -273,9 +275,9 @@ class Regenerator:
         entry = await self._freshening.freshen(job.stored, freshen, flight.sequence)
         if job.reason is Reason.VARY_MISS and entry.variant != job.variant:
             entry = await self._relatives.adopt(entry, job.variant)
-        if freshen.may_keep:
+        if entry.key == job.stored.key:
             entry = await self._under_its_new_key(entry, job.stored, flight.sequence)
-        flight.open(Landed(entry, status, is_new=False))
+        flight.open(Landed(entry, status, is_new=False, own=freshen.own))
         return Reason.STORED, True
 
     async def _under_its_new_key(self, entry: Entry, before: Entry, sequence: int) -> Entry:
@@ -287,8 +289,24 @@ class Regenerator:
             return entry
         return await self._relatives.move(entry, key)
 
-    async def _fail(self, flight: Flight[Opening], job: Job, broken: Broken) -> None:
+    async def _lend(self, flight: Flight[Opening], job: Job, lend: Lend, status: int) -> tuple[Reason, bool]:
+        """The stored page is still right for one visitor; where nobody asked, it is tried again later."""
+        assert job.stored is not None, "a page was validated"
+        entry = await self._freshening.lend(job.stored, lend, flight.sequence)
+        if job.request is None and lend.may_stay:
+            failed = Failed(lend.reason)
+            await self._freshening.note_failure(job.stored, job.match.route, failed, flight.sequence)
+        flight.open(Lent(entry, status, lend.reason, job.is_personal))
+        return lend.reason, True
+
+    async def _note_stale(self, flight: Flight[Opening], job: Job) -> None:
         if job.stored is not None:
+            await self._freshening.note_stale(job.stored, flight.sequence)
+
+    async def _fail(self, flight: Flight[Opening], job: Job, broken: Broken) -> None:
+        """Note when to try again. An error in answer to HEAD says nothing of GET."""
+        is_about_head = job.is_head and broken.head is not None
+        if job.stored is not None and not is_about_head:
             await self._freshening.note_failure(job.stored, job.match.route, broken.failed, flight.sequence)
         flight.open(broken)
 
@@ -349,14 +367,14 @@ class Regenerator:
         asked = None if key == job.wanted else job.wanted.query
         meta = structs.replace(meta_of(key, head, admit, writer.checksum, self._now()), asked=asked)
         # The rule before the page: a purge of a query has to know which page that is.
-        state = State(flight.sequence, self._now(), admit.initial_age)
+        state = State(flight.sequence, admit.answered_at, admit.initial_age)
         await self.variances.learn(job.wanted, Fields(admit.lines), job.stored, state)
         if self._is_purged(meta, flight.sequence):
             return Reason.SUPERSEDED, False
         if job.stored is not None and self._is_same_page(job.stored, meta, writer):
             old = job.stored.meta
             kept = structs.replace(meta, bodies=old.bodies, generated_at=old.generated_at)
-            await self._freshening.keep(job.stored, kept, admit.initial_age, flight.sequence)
+            await self._freshening.keep(job.stored, kept, state)
             return Reason.STORED, True
         copies = await copies_of(head.fields, job.match.route, writer)
         if await self._freshening.is_older(job.stored, key, meta, state):

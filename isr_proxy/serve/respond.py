@@ -282,11 +282,11 @@ def part_head(span: Span, whole: int, kind: str | None, boundary: str) -> bytes:
 
 
 def is_unchanged(request: Request, head: Head, known_etags: tuple[str, ...] = ()) -> bool:
-    """Tell whether the visitor's conditions make this answer a 304.
+    """Tell whether the visitor's conditions make this answer a 304: any successful one (RFC 9110 §13.2.1).
 
     `known_etags` are those of the other encodings: whoever holds any of them holds this page.
     """
-    if head.status != 200:
+    if not 200 <= head.status < 300:
         return False
     modified = head.fields.first(b"last-modified") or head.fields.first(b"date")  # RFC 9111 §4.3.2
     etags = (head.fields.first(b"etag"), *known_etags)

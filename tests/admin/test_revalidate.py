@@ -110,6 +110,14 @@ async def test_guard_that_fails_is_the_reason(origin: ScriptedOrigin, tmp_path: 
         ]
 
 
+async def test_page_that_a_304_forbids_to_keep_is_skipped(rig: Rig, origin: ScriptedOrigin) -> None:
+    forbidding: list[Step] = [Send(head(304, {"Cache-Control": "private"}))]
+    origin.on("/a", page("old", {"ETag": '"a"'}), forbidding)
+    await rig.visit("/a")
+    answer = await rig.post("/v1/revalidate", {"paths": ["/a"], "wait": True})
+    assert [(each["result"], each["reason"]) for each in answer.json["results"]] == [("skipped", "private")]
+
+
 async def test_pass_routes_are_skipped(origin: ScriptedOrigin, tmp_path: Path) -> None:
     routes = [Route("/api/**", revalidate=Revalidate(RevalidateMode.PASS)), ISR]
     async with running(settings(origin.url, tmp_path, routes)) as rig:

@@ -18,7 +18,7 @@ from isr_proxy.core.admission import (
     on_response,
     retry_after,
 )
-from isr_proxy.core.decision import Admit, Failed, Freshen, Relay
+from isr_proxy.core.decision import Admit, Failed, Relay
 from isr_proxy.core.entry import State
 from isr_proxy.core.http import Head, format_date
 from isr_proxy.core.key import PLAIN, Variant
@@ -151,13 +151,6 @@ FAILURES: list[tuple[Route, dict[str, Any], int, str, Reason]] = [
     (by_origin(), {"has_stored": True}, 429, FRESH, Reason.TOO_MANY_REQUESTS),
     (isr(), {"has_stored": True}, 403, "", Reason.CLIENT_ERROR),
     (isr(status_ttl=((403, 9.0),)), {"has_stored": True}, 403, "", Reason.CLIENT_ERROR),
-    (
-        by_origin(),
-        {"is_conditional": True, "stored_fields": fields('ETag: "a"')},
-        304,
-        'ETag: "b"',
-        Reason.OTHER_VALIDATOR,
-    ),
     (isr(), {}, 304, "", Reason.BAD_RESPONSE),
     (isr(), {}, 206, "Content-Range: bytes 0-1/9", Reason.BAD_RESPONSE),
     (isr(), {"has_stored": True}, 206, "", Reason.BAD_RESPONSE),
@@ -289,44 +282,6 @@ def test_an_isr_page_is_as_old_as_its_regeneration() -> None:
     answer = head(200, f"{FRESH} | Age: 30")
     assert admitted(asked(isr()), answer).initial_age == 0
     assert admitted(asked(by_origin()), answer).initial_age == 30
-
-
-# --- a 304 ---
-
-CONDITIONAL: dict[str, Any] = {"is_conditional": True, "has_stored": True}
-
-
-def freshened(how: Asked, text: str) -> Freshen:
-    judged = on_response(how, head(304, text))
-    assert isinstance(judged, Freshen)
-    return judged
-
-
-def test_a_304_freshens_all_but_what_speaks_of_a_body() -> None:
-    said = "X: 1 | Content-Length: 0 | Content-Type: a/b | Set-Cookie: a=1 | Age: 3 | Connection: close"
-    assert freshened(asked(isr(), **CONDITIONAL), said).lines == lines("X: 1 | Content-Type: a/b")
-
-
-def test_a_304_with_a_strong_validator_of_something_else_says_nothing() -> None:
-    how = asked(by_origin(), stored_fields=fields('ETag: "a"'), **CONDITIONAL)
-    assert freshened(how, 'ETag: "a"').may_keep
-    assert on_response(how, head(304, 'ETag: "b"')) == Failed(Reason.OTHER_VALIDATOR)
-    assert isinstance(on_response(how, head(304, 'ETag: W/"b"')), Freshen)
-
-
-def test_a_304_may_forbid_to_keep_what_it_freshens() -> None:
-    how = asked(by_origin(), stored_fields=fields(FRESH), **CONDITIONAL)
-    assert not freshened(how, "Cache-Control: no-store").may_keep
-
-
-def test_a_304_that_says_nothing_of_freshness_leaves_the_stored_directives() -> None:
-    how = asked(by_origin(), stored_fields=fields(f'{FRESH} | ETag: "e"'), **CONDITIONAL)
-    assert freshened(how, 'ETag: "e"').origin_times.ttl == 60
-    assert freshened(how, "Cache-Control: max-age=5").origin_times.ttl == 5
-
-
-def test_the_age_of_a_304_counts_where_the_origin_decides() -> None:
-    assert freshened(asked(by_origin(), **CONDITIONAL), "Age: 7").initial_age == 7
 
 
 # --- after a failure ---

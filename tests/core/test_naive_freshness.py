@@ -79,7 +79,8 @@ def naive_current_age(answer: Answer, resident: float) -> float:
     date_value = response_time if answer.date is None else answer.date
     apparent_age = max(0, response_time - date_value)
     response_delay = response_time - request_time
-    corrected_age_value = 0 if answer.age is None else answer.age + response_delay
+    age_value = 0 if answer.age is None else answer.age
+    corrected_age_value = age_value + response_delay
     corrected_initial_age = max(apparent_age, corrected_age_value)
     return corrected_initial_age + resident
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from isr_proxy.core.http import format_date
 from tests.harness import START, FakeClock
 from tests.http.conftest import Site, Start
 from tests.http.requirements import requires
-from tests.scripted_origin import Headers, ScriptedOrigin, page
+from tests.scripted_origin import Headers, ScriptedOrigin, Send, Wait, head, page
 
 
 def date(seconds: float) -> str:
@@ -33,6 +35,7 @@ LONG = [
     {"Cache-Control": "max-age=3600", "Expires": "0"},
     {"Cache-Control": "max-age=3600", "Expires": date(-99)},
     {"Expires": date(3600)},
+    [("Expires", date(3600)), ("Expires", date(3600))],
     {"Expires": date(3600), "Date": date(0)},
     {"Expires": date(3600), "Date": "nonsense"},
     {"Expires": "Fri, 01 Jan 2038 00:00:00 GMT"},
@@ -177,6 +180,34 @@ async def test_age_is_told(site: Site) -> None:
     await site.get("/p")
     site.clock.advance(12)
     assert (await site.get("/p")).headers["age"] == "42"
+
+
+@requires("RFC 9111 §4.2.3", "what passes until the head comes counts, with or without an Age")
+@pytest.mark.parametrize(("more", "age"), [({}, "29"), ({"Age": "30"}, "59")])
+async def test_age_counts_the_delay(site: Site, more: dict[str, str], age: str) -> None:
+    gate = asyncio.Event()
+    site.on("/p", [Wait(gate), *page("1", {"Cache-Control": "max-age=3600", **more})])
+    async with asyncio.TaskGroup() as visitors:
+        visitors.create_task(site.proxy.get("/p"))
+        await site.origin.received(1)
+        site.clock.advance(29)
+        gate.set()
+    await site.proxy.settled()
+    assert (await site.get("/p")).headers["age"] == age
+
+
+@requires("RFC 9111 §4.2.3", "the age counts from the head on, however long the body takes")
+async def test_age_counts_from_the_head(site: Site) -> None:
+    gate = asyncio.Event()
+    start = head(200, {"Cache-Control": "max-age=3600", "Content-Length": "2"})
+    site.on("/p", [Send(start + b"o"), Wait(gate), Send(b"k")])
+    visitor = await site.proxy.visitor()
+    visitor.send("/p")
+    await visitor.reader.readuntil(b"\r\n\r\no")
+    site.clock.advance(29)
+    gate.set()
+    await site.proxy.settled()
+    assert (await site.get("/p")).headers["age"] == "29"
 
 
 @requires("RFC 9110 §6.6.1", "a reused response keeps its Date")

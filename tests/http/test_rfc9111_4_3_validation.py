@@ -84,7 +84,15 @@ async def test_fields_of_a_304(site: Site) -> None:
     assert not {"content-length", "content-type", "content-encoding"} & set(headers)
 
 
-@requires("RFC 9110 §13.1.2", "only a 200 becomes a 304")
+@requires("RFC 9110 §13.2.1", "so does any other page that is a success")
+@pytest.mark.parametrize("status", [203, 299])
+async def test_condition_on_a_success(site: Site, status: int) -> None:
+    site.says("/p", TAGGED, status=status)
+    await site.get("/p")
+    assert (await site.get("/p", {"If-None-Match": '"abc"'})).status == 304
+
+
+@requires("RFC 9110 §13.2.1", "only a success becomes a 304")
 async def test_condition_on_an_error(site: Site) -> None:
     site.says("/p", TAGGED, status=404)
     await site.get("/p")

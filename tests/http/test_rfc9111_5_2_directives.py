@@ -145,6 +145,15 @@ async def test_unstored(site: Site, directives: str) -> None:
     assert not await site.keeps({"Cache-Control": directives})
 
 
+@requires("RFC 9111 §5.2", "no-store and private are not lost where a blank stands for the comma")
+@pytest.mark.parametrize("directives", ["max-age=60 no-store", "max-age=60 private", 'public="x" private'])
+async def test_blank_for_a_comma(site: Site, directives: str) -> None:
+    site.on("/p", page("1", {"Cache-Control": directives, "ETag": '"a"'}), page("oops", {}, 500))
+    await site.get("/p")
+    site.clock.advance(61)
+    assert (await site.get("/p")).text == "oops"
+
+
 VALIDATED = [
     "no-cache",
     "max-age=60, no-cache",

@@ -25,6 +25,7 @@ KEPT: list[Headers] = [
     {CDN: "max-age=1", "ISR-Cache-Control": "max-age=60"},
     {"Surrogate-Control": "max-age=60"},
     {"Surrogate-Control": 'max-age=60+30, content="ESI/1.0"', CC: "no-store"},
+    {"Surrogate-Control": 'content="ESI/1.0"', CC: "max-age=60"},
 ]
 NOT_KEPT: list[Headers] = [
     {CDN: "max-age=0", CC: "max-age=60"},
@@ -40,6 +41,8 @@ NOT_KEPT: list[Headers] = [
     {CDN: "max-age", CC: "max-age=60"},
     {CDN: "max-age=60", "ISR-Cache-Control": "no-store"},
     {CDN: "no-store", "Surrogate-Control": "max-age=60"},
+    {"Surrogate-Control": 'no-store, content="ESI/1.0"', CC: "max-age=60"},
+    {"Surrogate-Control": 'content="ESI/1.0"', CC: "no-store"},
 ]
 MALFORMED = [
     "",

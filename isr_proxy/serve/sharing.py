@@ -1,0 +1,62 @@
+"""Whose an opening is: everybody's who waits for it, or one visitor's (law 4).
+
+Knows what of an answer is for whoever it was fetched for. Must not know how it is fetched or sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from isr_proxy.coord.flight import Flight
+from isr_proxy.core.admission import PERSONAL_HEADERS, lines_for_leader
+from isr_proxy.core.http import Line, Request
+from isr_proxy.core.reason import Reason
+from isr_proxy.core.settings import Route
+from isr_proxy.serve.job import Landed, Lent, Opening, Relayed, Streaming
+from isr_proxy.serve.respond import collapsed_status, forward_status, validated_status
+
+
+async def opening_of(flight: Flight[Opening], *, is_leader: bool) -> Opening:
+    """Wait for the opening; a leader who leaves gives back what only he could have taken."""
+    try:
+        return await flight.opened()
+    except asyncio.CancelledError:
+        if is_leader:
+            flight.has_leader = False
+            if flight.opening.done() and isinstance(opening := flight.opening.result(), Relayed):
+                answer = opening.take()
+                if answer is not None:
+                    await answer.aclose()
+        raise
+
+
+def own_lines(opening: Opening, route: Route) -> tuple[Line, ...]:
+    """Return the lines of an answer that are for whoever it was fetched for."""
+    if isinstance(opening, Landed):
+        return opening.own
+    if not isinstance(opening, Streaming):
+        return ()
+    shared = {b"content-range", *(name.lower() for name, _ in opening.admit.lines)}
+    lines = lines_for_leader(opening.head, route)
+    return tuple(line for line in lines if line[0].lower() not in shared)
+
+
+def is_his_too(opening: Opening, request: Request, route: Route) -> bool:
+    """Tell whether what was one visitor's will most likely be this one's alone too, when he asks."""
+    if not isinstance(opening, Lent) or route.revalidate.is_isr:
+        return False
+    return is_personal(request) or not opening.is_personal
+
+
+def landed_status(reason: Reason, landed: Landed, *, is_leader: bool) -> str:
+    """Write Cache-Status for what a fetch left in the store."""
+    if not is_leader:
+        return collapsed_status(reason)
+    if landed.is_new:
+        return forward_status(reason, status=landed.status, outcome=Reason.STORED)
+    return validated_status(reason, landed.status)
+
+
+def is_personal(request: Request) -> bool:
+    """Tell whether a request brings cookies or authorization."""
+    return any(name.encode() in request.fields for name in PERSONAL_HEADERS)
