@@ -6,9 +6,12 @@ import asyncio
 
 import pytest
 
+from isr_proxy.core.http import Fields
+from isr_proxy.core.key import Key
 from isr_proxy.core.purges import Strength
 from isr_proxy.serve.selection import Selection
-from tests.harness import Proxy
+from isr_proxy.store.base import Entry
+from tests.harness import Proxy, eventually
 from tests.http.conftest import Site, Start
 from tests.http.requirements import requires
 from tests.http.test_rfc9111_3_3_incomplete_responses import ALL, BODY, asking, is_part
@@ -230,6 +233,8 @@ async def test_page_came_first(start: Start, origin: ScriptedOrigin) -> None:
         visitor.send("/p", asking("0-99"))
         await origin.received(1)
         assert (await proxy.get("/p")).body == BODY
+        key = Key("http", "site.example", "/p")
+        await eventually(lambda: isinstance(proxy.worker.store.peek(key, Fields()), Entry))
         go.set()
         assert is_part(await visitor.reply(), 0, 100)
         await proxy.settled()
