@@ -25,7 +25,7 @@ run: $(READY) ## demo origin and proxy; ORIGIN=http://localhost:3000 puts it in 
 
 test: $(READY) ## run the whole test suite
 	$(call need,$(TEST_COMMANDS))
-	$(BIN)/python -m pytest --conformance docs/conformance.md
+	$(BIN)/python -m pytest --conformance=docs/conformance.md
 
 check: $(READY) ## lint, format, types, import layers, example config
 	$(BIN)/ruff check .
