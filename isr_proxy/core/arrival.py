@@ -199,6 +199,7 @@ def _is_in(text: str, networks: Sequence[Network]) -> bool:
     return any(address in network for network in networks if address.version == network.version)
 
 
+@lru_cache(maxsize=1024)  # visitors come again and again
 def _address(text: str) -> IPv4Address | IPv6Address | None:
     """Read an address, perhaps bracketed or with a port; IPv4 inside IPv6 is IPv4 (dual-stack sockets)."""
     found = _ADDRESS.fullmatch(text)

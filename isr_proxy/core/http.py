@@ -287,7 +287,7 @@ def is_not_modified(request: Fields, etag: str | None, last_modified: str | None
         is_named = etag is not None and (condition == etag or any(weak_equal(tag, etag) for tag in tags))
         return is_named or tags == ["*"]
     since = parse_date(request.get(b"if-modified-since"))
-    modified_at = parse_date(last_modified)
+    modified_at = None if since is None else parse_date(last_modified)
     return since is not None and modified_at is not None and modified_at <= since
 
 

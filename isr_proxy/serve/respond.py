@@ -286,11 +286,12 @@ def is_unchanged(request: Request, head: Head, known_etags: tuple[str, ...] = ()
 
     `known_etags` are those of the other encodings: whoever holds any of them holds this page.
     """
-    if not 200 <= head.status < 300:
+    asked = request.fields
+    if not 200 <= head.status < 300 or not (b"if-none-match" in asked or b"if-modified-since" in asked):
         return False
     modified = head.fields.first(b"last-modified") or head.fields.first(b"date")  # RFC 9111 §4.3.2
     etags = (head.fields.first(b"etag"), *known_etags)
-    return any(is_not_modified(request.fields, etag, modified) for etag in etags)
+    return any(is_not_modified(asked, etag, modified) for etag in etags)
 
 
 def error_head(
