@@ -11,7 +11,7 @@ from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
 from aiohttp.streams import EMPTY_PAYLOAD
 
-from isr_proxy.serve.front import require_c_parser
+from isr_proxy.serve.front_parser import require_c_parser
 
 REQUEST = b"GET /%s HTTP/1.1\r\nHost: a\r\n\r\n"
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+from isr_proxy.core.chunks import NO_TRAILERS
 from isr_proxy.core.http import Fields, Head
 from isr_proxy.core.reason import Reason
 from isr_proxy.errors import OriginReset
@@ -154,6 +155,10 @@ class Assembled(Answer):
     @property
     def status(self) -> int:
         return self.head.status if self._source is None else self._source.status
+
+    @property
+    def trailers(self) -> Fields:
+        return NO_TRAILERS  # those of a part are not those of the whole
 
     def chunks(self) -> AsyncIterator[bytes]:
         return self._chunks

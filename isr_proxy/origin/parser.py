@@ -70,20 +70,12 @@ _UNFLOWING: Final = _Unflowing()
 class HeadParser:
     """Parses the heads of one connection, one whole head at a time."""
 
-    __slots__ = ("_parser",)
+    __slots__ = ("_loop", "_parser")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         require_c_parser()
-        self._parser = _PARSER(
-            _UNFLOWING,
-            loop,
-            _LIMIT,
-            max_line_size=LINE_BYTES_MAX,
-            max_field_size=LINE_BYTES_MAX,
-            max_headers=HEAD_BYTES_MAX,
-            response_with_body=False,
-            auto_decompress=False,
-        )
+        self._loop = loop
+        self._parser = _new_parser(loop)
 
     def feed(self, head: bytes) -> Message | None:
         """Return the message of one head; None for blank lines before it. OriginProtocol if it is none."""
@@ -95,7 +87,22 @@ class HeadParser:
             return None
         message: Message = messages[0][0]
         _check(message, head)
+        if message.code < 200 and message.should_close:
+            self._parser = _new_parser(self._loop)  # it would take nothing more, yet the answer is to come
         return message
+
+
+def _new_parser(loop: asyncio.AbstractEventLoop) -> Any:
+    return _PARSER(
+        _UNFLOWING,
+        loop,
+        _LIMIT,
+        max_line_size=LINE_BYTES_MAX,
+        max_field_size=LINE_BYTES_MAX,
+        max_headers=HEAD_BYTES_MAX,
+        response_with_body=False,
+        auto_decompress=False,
+    )
 
 
 def _check(message: Message, head: bytes) -> None:

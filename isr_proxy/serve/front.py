@@ -4,9 +4,8 @@ Knows bytes: heads, bodies, keep-alive, pipelining, deadlines, upgrades. Must no
 decisions; a complete head becomes an Exchange and goes to the handler it was given.
 
 One request at a time: what follows it on the wire is kept, unparsed, until it is answered and the answer is
-taken; the Intake tells where it ends. Private to aiohttp and used here: `HttpRequestParser` with
-`message_consumed`, `max_msg_queue_size` and `auto_decompress`, `LineTooLong`'s limit, and `BaseProtocol`'s
-flow control.
+taken; the Intake tells where it ends. Private to aiohttp and used here: its request parser's
+`message_consumed`, `LineTooLong`'s limit, and `BaseProtocol`'s flow control.
 """
 
 from __future__ import annotations
@@ -19,20 +18,21 @@ from typing import Any, Final
 import structlog
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.http_parser import HttpRequestParser, RawRequestMessage
+from aiohttp.http_parser import RawRequestMessage
 from aiohttp.http_writer import HttpVersion11
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
 from isr_proxy.core.arrival import tunnel_protocols
 from isr_proxy.core.chunks import BadChunks
 from isr_proxy.core.http import Fields, Request, content_length
-from isr_proxy.core.limits import STATUSES, longest_field, longest_target
+from isr_proxy.core.limits import STATUSES
 from isr_proxy.core.reason import Reason
 from isr_proxy.core.settings import LimitSettings, Network
 from isr_proxy.errors import BodyRefused, VisitorGone
 from isr_proxy.serve.crowd import Crowd
 from isr_proxy.serve.door import Door, Ticket
 from isr_proxy.serve.exchange import Exchange
+from isr_proxy.serve.front_parser import new_parser, require_c_parser
 from isr_proxy.serve.heard import Heard
 from isr_proxy.serve.intake import Intake
 from isr_proxy.serve.outcome import Observer
@@ -43,7 +43,6 @@ from isr_proxy.serve.wire import HttpExchange, Manners
 
 _log = structlog.get_logger("isr_proxy.front")
 
-_READ_BYTES: Final = 64 * 1024
 _AHEAD_BYTES: Final = 64 * 1024  # of what comes before its turn; more, and reading stops
 _UNSENT_BYTES: Final = 64 * 1024
 _FOREVER: Final = float("inf")
@@ -51,15 +50,6 @@ _DEFAULT_LIMITS: Final = LimitSettings()
 HALF_CLOSED_SECONDS: Final = 1.0  # after the visitor closed his side
 LINGERING_SECONDS: Final = 2.0  # after we closed ours, with bytes of his still to come
 _MAX_LINGERING: Final = 256  # of those who were not let in: a moment each, to take their answer
-
-
-def require_c_parser() -> None:
-    """Fail at start when aiohttp came without its strict parser. RuntimeError says what to do."""
-    if HttpRequestParser.__module__ != "aiohttp._http_parser":
-        raise RuntimeError(
-            "aiohttp's C request parser is missing: install aiohttp from a wheel, "
-            "and do not set AIOHTTP_NO_EXTENSIONS"
-        )
 
 
 Handler = Callable[[Exchange], Awaitable[None]]
@@ -109,17 +99,7 @@ class Connection(BaseProtocol):
 
     def __init__(self, front: Front, loop: asyncio.AbstractEventLoop, ticket: Ticket | None = None) -> None:
         limits = front.limits
-        parser = HttpRequestParser(
-            self,
-            loop,
-            _READ_BYTES,
-            max_line_size=longest_target(limits),
-            max_field_size=longest_field(limits),
-            max_headers=limits.max_headers,
-            payload_exception=VisitorGone,
-            auto_decompress=False,
-            max_msg_queue_size=1,
-        )
+        parser = new_parser(self, loop, limits)
         super().__init__(loop, parser)
         self._requests: Any = parser
         self._intake = Intake()
@@ -202,8 +182,8 @@ class Connection(BaseProtocol):
         return self.task is not None and can_answer
 
     def data_received(self, data: bytes) -> None:
-        if self._is_lingering:
-            return
+        if self._is_lingering or self._is_broken:
+            return  # nothing behind what was no HTTP can be told to be a request
         if self._tunnel is not None:
             self._tunnel.feed(data)
             return
@@ -229,10 +209,14 @@ class Connection(BaseProtocol):
         return rest
 
     def _await_head(self, data: bytes) -> None:
-        """Note that a part of a head came: it has one deadline, which no further part puts off."""
-        self._is_idle = False
-        self._front.idle.pop(self, None)
-        self.deadline = min(self.deadline, time.monotonic() + self.limits.head_timeout)
+        """Note that a part of a head came: it has one deadline, which no further part puts off.
+
+        Line breaks before a head are none of it (RFC 9112 §2.2).
+        """
+        if self._intake.has_begun:
+            self._is_idle = False
+            self._front.idle.pop(self, None)
+            self.deadline = min(self.deadline, time.monotonic() + self.limits.head_timeout)
         self._head_bytes += len(data)
         if self._head_bytes > self.limits.max_head:
             self._refuse_head(Reason.HEAD_TOO_LARGE)
@@ -272,7 +256,12 @@ class Connection(BaseProtocol):
         self.deadline = self._pace_deadline()
 
     def _pace_deadline(self) -> float:
-        """Say when to look whether an answer is taken, or a body comes, fast enough: never, if neither is."""
+        """Say when to look whether an answer is taken, or a body comes, fast enough: never, if neither is.
+
+        Who is to be closed keeps the deadline that he has.
+        """
+        if self._is_lingering or self.transport is None or self.transport.is_closing():
+            return self.deadline
         if self._paused:
             return self._pace.send_deadline()
         return _FOREVER if self.payload.is_eof() else self._pace.body_deadline(self.payload.total_bytes)
@@ -317,7 +306,10 @@ class Connection(BaseProtocol):
         self._front.idle.pop(self, None)
         if self._ticket is not None:
             self._ticket.leave()
-        if self.transport is not None:
+        # Whom a goodbye would have to wait for is cut off: his place is taken from now on.
+        if self._scheme == "https" or (self.transport is not None and self.transport.get_write_buffer_size()):
+            self.abort()
+        elif self.transport is not None:
             self.transport.close()
 
     def abort(self) -> None:
@@ -388,7 +380,8 @@ class Connection(BaseProtocol):
         self._is_serving = False
         if self.transport is None:
             return
-        if not keep or self._upgraded or self._front.is_draining or self.transport.is_closing():
+        is_over = self._upgraded or self._is_broken or self._front.is_draining
+        if not keep or is_over or self.transport.is_closing():
             self._close()
             return
         self.payload = EMPTY_PAYLOAD
@@ -472,7 +465,8 @@ class Connection(BaseProtocol):
     @property
     def is_ending(self) -> bool:
         most = self.limits.max_requests
-        return self._front.is_draining or (most is not None and self._requests_taken >= most)
+        is_last = most is not None and self._requests_taken >= most
+        return is_last or self._is_broken or self._front.is_draining
 
     @property
     def max_body_bytes(self) -> int | None:

@@ -40,6 +40,11 @@ class Intake:
         self._is_in = False  # a chunked body's last byte has come
         self._left_bytes = 0  # of a body of known length
 
+    @property
+    def has_begun(self) -> bool:
+        """Tell whether anything but line breaks has come."""
+        return self._held != b""
+
     def head(self, data: bytes) -> tuple[bytes, bytes]:
         """Return what of the head the parser is fed, and what lies behind the head."""
         if self._held is not None:

@@ -82,6 +82,10 @@ class Manners:
     wants_close: bool  # after this request
 
 
+# RFC 9110 §8.6: a length in a 1xx would be believed by somebody.
+_NOT_IN_INTERIM: Final = PRIVATE_FIELDS | {b"content-length", b"x-cache", b"cache-status"}
+
+
 class HttpExchange:
     """One request of a connection, and its response (serve/exchange.py)."""
 
@@ -134,7 +138,7 @@ class HttpExchange:
         """
         is_ours = head.status == 100 and (self._expects_continue or self._has_continued)
         if self._is_http11 and not self.has_started and not is_ours:
-            fields = end_to_end(head.fields).without(PRIVATE_FIELDS)
+            fields = end_to_end(head.fields).without(_NOT_IN_INTERIM)
             with suppress(VisitorGone):
                 self._wire.write(encode_head(Head(head.status, head.reason, fields), []))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -406,3 +407,22 @@ async def test_a_cut_answer_over_tls(tmp_path: Path, ca: Authority, site: Pair) 
         at.origin.on("/pass/cut", [Send(head(200, {"Content-Length": "9"}) + b"half"), Close()])
         reply = await (await at.visitor(ca.trusting())).get("/pass/cut")
         assert (reply.body, reply.is_whole) == (b"half", False)
+
+
+def ask(port: int, context: ssl.SSLContext) -> socket.socket:
+    """Ask once, and read no further: not even a goodbye."""
+    tls = context.wrap_socket(socket.create_connection(("127.0.0.1", port)), server_hostname="site.example")
+    tls.sendall(b"GET /p HTTP/1.1\r\nHost: site.example\r\n\r\n")
+    tls.recv(65536)
+    return tls
+
+
+@requires("RFC 9112 §9.5", "who gives way for another is gone, also if he does not answer the goodbye")
+async def test_giving_way_over_tls(tmp_path: Path, ca: Authority, site: Pair) -> None:
+    async with secure(tmp_path, site.yaml(), "limits: {max_connections: 2}\n") as at:
+        at.origin.on("/p", page("hi"))
+        front = at.proxy.worker.front
+        asked = [await asyncio.to_thread(ask, at.port, ca.trusting()) for _ in range(6)]
+        await eventually(lambda: len(front.connections) <= 2)
+        for each in asked:
+            each.close()
