@@ -255,6 +255,7 @@ def partial_head(head: Head, spans: tuple[Span, ...], whole: int, boundary: str 
 
     A 416 is about the request, not the page: nobody may keep it for as long as the page.
     """
+    head = Head(head.status, head.reason, head.fields.without(frozenset({b"content-range"})))
     if not spans:
         said = ((b"Content-Range", b"bytes */%d" % whole), (b"Cache-Control", b"no-store"))
         return Head(416, REASON_PHRASES[416], head.fields.without(_OF_THE_PAGE).plus(*said))

@@ -80,3 +80,12 @@ async def test_closing_keeps_its_deadline(start: Start) -> None:
         connection.pause_writing()
         connection.resume_writing()
         assert connection.deadline < time.monotonic() + 5
+
+
+@requires("RFC 9110 §14.4", "a Content-Range that means nothing in a 200 is none of the parts cut from it")
+async def test_a_content_range_of_a_200(site: Site) -> None:
+    site.on("/p", page("hello", {"Cache-Control": "max-age=60", "Content-Range": "bytes 7-8/9"}))
+    await site.get("/p")
+    reply = await site.get("/p", {"Range": "bytes=0-1"})
+    assert (reply.status, reply.text, reply.headers["content-range"]) == (206, "he", "bytes 0-1/5")
+    assert (await site.get("/p", {"Range": "bytes=9-"})).headers["content-range"] == "bytes */5"
