@@ -41,6 +41,13 @@ def is_negative(status: int) -> bool:
 
 
 PERSONAL_HEADERS: Final = frozenset({"cookie", "authorization"})
+_PERSONAL_FIELDS: Final = tuple(name.encode("latin-1") for name in sorted(PERSONAL_HEADERS))
+
+
+def is_personal(asked: Fields) -> bool:
+    """Tell whether a request brings cookies or authorization."""
+    return any(name in asked for name in _PERSONAL_FIELDS)
+
 
 # Fields that carry tags or speak to us alone; they never leave.
 TAG_FIELDS: Final = (b"cache-tag", b"surrogate-key", b"xkey", b"cache-groups")

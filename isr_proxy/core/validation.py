@@ -16,6 +16,7 @@ from isr_proxy.core.admission import (
     failure_of,
     is_different_for_all,
     is_negative,
+    is_personal,
     kept_lines,
     lines_for_leader,
     personal_refusal,
@@ -123,9 +124,8 @@ def _for_whom(asked: Asked, head: Head, merged: Fields, freshen: Freshen) -> Fre
         his = personal_refusal(asked, control) or cookie_refusal(set_now, route)
         if his is not None:
             return Lend(freshen, his, may_stay=True)
-    is_personal = any(name.encode() in asked.fields for name in PERSONAL_HEADERS)
     if (reason := veto(control, asked.stored_status, route)) is not None:
-        return Lend(freshen, reason, may_stay=is_personal)
+        return Lend(freshen, reason, may_stay=is_personal(asked.fields))
     reason = _vary_refusal(asked, head.fields)
     return freshen if reason is None else Lend(freshen, reason, may_stay=reason is Reason.VARY_COOKIE)
 

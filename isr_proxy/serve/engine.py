@@ -15,7 +15,7 @@ import structlog
 
 from isr_proxy.coord.base import PurgeLog
 from isr_proxy.coord.flight import Flight
-from isr_proxy.core.admission import Asked, lines_for_leader, on_response
+from isr_proxy.core.admission import Asked, is_personal, lines_for_leader, on_response
 from isr_proxy.core.decision import (
     Admit,
     Decision,
@@ -51,7 +51,7 @@ from isr_proxy.serve.parts import Parts
 from isr_proxy.serve.passthrough import Passthrough
 from isr_proxy.serve.regenerate import Regenerator
 from isr_proxy.serve.respond import collapsed_status, forward_status, hit_status, validated_status
-from isr_proxy.serve.sharing import is_his_too, is_personal, landed_status, opening_of, own_lines
+from isr_proxy.serve.sharing import is_his_too, landed_status, opening_of, own_lines
 from isr_proxy.serve.visit import Visit
 from isr_proxy.store.base import Entry, Found, Store, VaryMiss
 
@@ -176,7 +176,7 @@ class Engine:
     def _around(self, visit: Visit | Foreseen) -> Surroundings:
         return Surroundings(
             self._now(),
-            self._boarding.is_passing(visit.key, is_personal=is_personal(visit.request)),
+            self._boarding.is_passing(visit.key, is_personal=is_personal(visit.request.fields)),
             self._boarding.is_too_large(visit.key),
             self.prerendered(visit.match, visit.key.path),
         )
@@ -212,7 +212,7 @@ class Engine:
 
     async def _pass(self, visit: Visit, reason: Reason) -> None:
         head = await self._passthrough.handle(visit.exchange, visit.delivery, reason)
-        if head is not None and reason is Reason.HIT_FOR_PASS and not is_personal(visit.request):
+        if head is not None and reason is Reason.HIT_FOR_PASS and not is_personal(visit.request.fields):
             self._reconsider(visit, head)
 
     def _reconsider(self, visit: Visit, head: Head) -> None:
@@ -406,7 +406,7 @@ class Engine:
 
         What one visitor's cookies brought says nothing to those without: they ask again.
         """
-        is_his = is_personal(visit.request)
+        is_his = is_personal(visit.request.fields)
         if opening.is_personal and not is_leader and not is_his:
             return False
         if not decision.is_head:

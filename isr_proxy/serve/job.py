@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
 
-from isr_proxy.core.admission import PERSONAL_HEADERS
+from isr_proxy.core.admission import is_personal
 from isr_proxy.core.decision import Admit, Failed
-from isr_proxy.core.http import Fields, Head, Line, Request
+from isr_proxy.core.http import Head, Line, Request
 from isr_proxy.core.key import Key, Variant
 from isr_proxy.core.purges import normal_tag
 from isr_proxy.core.ranges import Ask
@@ -20,8 +19,6 @@ from isr_proxy.core.routes import Match
 from isr_proxy.origin.client import Answer
 from isr_proxy.serve.sources import Source
 from isr_proxy.store.base import Entry, Writer
-
-_NO_FIELDS: Final = Fields()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +51,7 @@ class Job:
     @property
     def is_personal(self) -> bool:
         """Tell whether one visitor's cookies or authorization go along: what they bring is his alone."""
-        fields = _NO_FIELDS if self.request is None else self.request.fields
-        return any(name.encode() in fields for name in PERSONAL_HEADERS)
+        return self.request is not None and is_personal(self.request.fields)
 
     @property
     def known_tags(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 
 from isr_proxy.coord.flight import Flight
-from isr_proxy.core.admission import PERSONAL_HEADERS, lines_for_leader
+from isr_proxy.core.admission import is_personal, lines_for_leader
 from isr_proxy.core.http import Line, Request
 from isr_proxy.core.reason import Reason
 from isr_proxy.core.settings import Route
@@ -45,7 +45,7 @@ def is_his_too(opening: Opening, request: Request, route: Route) -> bool:
     """Tell whether what was one visitor's will most likely be this one's alone too, when he asks."""
     if not isinstance(opening, Lent) or route.revalidate.is_isr:
         return False
-    return is_personal(request) or not opening.is_personal
+    return is_personal(request.fields) or not opening.is_personal
 
 
 def landed_status(reason: Reason, landed: Landed, *, is_leader: bool) -> str:
@@ -55,8 +55,3 @@ def landed_status(reason: Reason, landed: Landed, *, is_leader: bool) -> str:
     if landed.is_new:
         return forward_status(reason, status=landed.status, outcome=Reason.STORED)
     return validated_status(reason, landed.status)
-
-
-def is_personal(request: Request) -> bool:
-    """Tell whether a request brings cookies or authorization."""
-    return any(name.encode() in request.fields for name in PERSONAL_HEADERS)
