@@ -60,9 +60,8 @@ _SHARED_ERROR_BYTES: Final = 64 * 1024  # of a failing origin's error page, show
 
 @dataclass(frozen=True, slots=True)
 class _Told:
-    """An answer, what it was to, and what becomes of it. `stored` is the page that a 304 is about."""
+    """An answer and what becomes of it. `stored` is the page that a 304 is about."""
 
-    asked: Asked
     answer: Answer
     judged: Judgement
     stored: Entry | None
@@ -98,7 +97,7 @@ class Regenerator:
     async def fly(self, flight: Flight[Opening], job: Job) -> None:
         """Carry out a job and open its flight; never raises what an origin or a disk did."""
         started_at = self._now()
-        job, landed = await self._recheck(flight, job)
+        job, landed = await self._recheck(job)
         if landed is not None:
             flight.open(landed)
             return
@@ -115,7 +114,7 @@ class Regenerator:
             Regenerated(job.key, job.match.route.match, reason, self._now() - started_at, is_unchanged)
         )
 
-    async def _recheck(self, flight: Flight[Opening], job: Job) -> tuple[Job, Landed | None]:
+    async def _recheck(self, job: Job) -> tuple[Job, Landed | None]:
         """Look up again inside the flight: whoever flew just before may have stored it."""
         found = await self._store.lookup(job.key, Fields(variant_lines(job.variant)))
         if not isinstance(found, Entry) or not covers(found, job.wanted):
@@ -189,7 +188,7 @@ class Regenerator:
             judged = Failed(Reason.OTHER_VALIDATOR)
         if isinstance(judged, Admit) and not await self._has_room(job, judged):
             judged = Relay(Reason.TOO_MANY_VARIANTS)
-        return _Told(asked, answer, judged, stored)
+        return _Told(answer, judged, stored)
 
     async def _ask(self, job: Job, validated: Sequence[Entry]) -> Answer:
         asked = self.outgoing(job, _conditions(job, validated))
