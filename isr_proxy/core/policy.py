@@ -108,7 +108,7 @@ def _is_named(raw: str, patterns: tuple[str, ...]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What counts beside the entry: the moment, and what this process remembers of the key."""
+    """What counts beside the entry: the moment; and without one, what this process remembers of the key."""
 
     now: float
     is_hit_for_pass: bool = False

@@ -145,7 +145,7 @@ class Engine:
         reason = Reason.VARY_MISS
         for _ in range(_MAX_ROUNDS):
             found = await self.find(visit)
-            around = self._around(visit)
+            around = self._around(visit, found)
             if await self._parts.answer(visit, found, around):
                 return
             decision = on_request(visit.request, visit.match, self._judged(found), around)
@@ -173,7 +173,10 @@ class Engine:
             case Entry():
                 return Stored(found.meta, found.state, self._regenerator.verdict(found))
 
-    def _around(self, visit: Visit | Foreseen) -> Surroundings:
+    def _around(self, visit: Visit | Foreseen, found: Found) -> Surroundings:
+        """Gather what counts beside the entry: with a page, the moment alone does."""
+        if isinstance(found, Entry):
+            return Surroundings(self._now())
         return Surroundings(
             self._now(),
             self._boarding.is_passing(visit.key, is_personal=is_personal(visit.request.fields)),
@@ -226,7 +229,7 @@ class Engine:
     async def foresee(self, foreseen: Foreseen) -> tuple[Found, Decision]:
         """Say what is stored for a request and what would be decided; does nothing of it."""
         key, found = await self.variances.find(foreseen.key, foreseen.request.fields)
-        around = self._around(replace(foreseen, key=key))
+        around = self._around(replace(foreseen, key=key), found)
         request, match = foreseen.request, foreseen.match
         of_parts = await self._parts.foresee(request, foreseen.key, match, found, around)
         return found, of_parts or on_request(request, match, self._judged(found), around)
