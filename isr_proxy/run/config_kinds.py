@@ -5,6 +5,7 @@ Knows pydantic and JSON Schema. Must not know keys. A `${VAR}` may stand for any
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Annotated, Any, Final
 
 from pydantic import BeforeValidator, GetJsonSchemaHandler, PlainValidator, WithJsonSchema
@@ -126,55 +127,25 @@ StatusTtl = Annotated[
 # --- words ---
 
 
-def _log_format(value: object) -> LogFormat:
-    return scalars.choice(value, LogFormat)
-
-
-def _veto(value: object) -> Veto:
-    return scalars.choice(value, Veto)
-
-
-def _set_cookie(value: object) -> SetCookie:
-    return scalars.choice(value, SetCookie)
-
-
-def _request_cookie(value: object) -> RequestCookie:
-    return scalars.choice(value, RequestCookie)
-
-
-def _heuristic(value: object) -> Heuristic:
-    return scalars.choice(value, Heuristic)
-
-
-def _unsafe_methods(value: object) -> UnsafeMethods:
-    return scalars.choice(value, UnsafeMethods)
-
-
-def _tls_version(value: object) -> TlsVersion:
-    return scalars.choice(value, TlsVersion)
-
-
-def _client_directives(value: object) -> ClientDirectives:
-    return scalars.choice(value, ClientDirectives)
+def _one_of(kind: type[Enum]) -> PlainValidator:
+    return PlainValidator(lambda value: scalars.choice(value, kind))
 
 
 Switch = Annotated[bool, PlainValidator(scalars.switch), _is({"type": "boolean"})]
 Text = Annotated[str, PlainValidator(scalars.text), WithJsonSchema(_STRING)]
 Texts = Annotated[tuple[Text, ...], BeforeValidator(_none_is_empty)]
 Level = Annotated[str, PlainValidator(rules.level), _is(_words(*rules.LEVELS))]
-Format = Annotated[LogFormat, PlainValidator(_log_format), _is(_words("auto", "console", "json"))]
+Format = Annotated[LogFormat, _one_of(LogFormat), _is(_words("auto", "console", "json"))]
 Vetoes = Annotated[
-    tuple[Annotated[Veto, PlainValidator(_veto)], ...],
+    tuple[Annotated[Veto, _one_of(Veto)], ...],
     BeforeValidator(_none_is_empty),
     WithJsonSchema(_array(_words("no-store", "private", "vary"))),
 ]
-CookieRule = Annotated[SetCookie, PlainValidator(_set_cookie), _is(_words("refuse", "drop", "store"))]
-RequestCookieRule = Annotated[RequestCookie, PlainValidator(_request_cookie), _is(_words("refuse", "store"))]
-Guess = Annotated[Heuristic, PlainValidator(_heuristic), _is(_words("off", "pages", "all"))]
-UnsafeRule = Annotated[UnsafeMethods, PlainValidator(_unsafe_methods), _is(_words("invalidate", "ignore"))]
-DirectiveRule = Annotated[
-    ClientDirectives, PlainValidator(_client_directives), _is(_words("ignore", "honor"))
-]
+CookieRule = Annotated[SetCookie, _one_of(SetCookie), _is(_words("refuse", "drop", "store"))]
+RequestCookieRule = Annotated[RequestCookie, _one_of(RequestCookie), _is(_words("refuse", "store"))]
+Guess = Annotated[Heuristic, _one_of(Heuristic), _is(_words("off", "pages", "all"))]
+UnsafeRule = Annotated[UnsafeMethods, _one_of(UnsafeMethods), _is(_words("invalidate", "ignore"))]
+DirectiveRule = Annotated[ClientDirectives, _one_of(ClientDirectives), _is(_words("ignore", "honor"))]
 Token = Annotated[str | None, PlainValidator(rules.token), WithJsonSchema({"type": ["string", "null"]})]
 FieldValue = Annotated[str, PlainValidator(rules.field_value), WithJsonSchema(_STRING)]
 
@@ -187,7 +158,7 @@ Cidr = Annotated[Network, PlainValidator(scalars.network), WithJsonSchema(_STRIN
 Cidrs = Annotated[tuple[Cidr, ...], BeforeValidator(_none_is_empty)]
 Listen = Annotated[Address, PlainValidator(scalars.address), _is(_ADDRESS)]
 FileMode = Annotated[int, PlainValidator(scalars.file_mode), _is(_MODE, {"type": "integer"})]
-Version = Annotated[TlsVersion, PlainValidator(_tls_version), _is(_words("1.2", "1.3"), {"enum": [1.2, 1.3]})]
+Version = Annotated[TlsVersion, _one_of(TlsVersion), _is(_words("1.2", "1.3"), {"enum": [1.2, 1.3]})]
 OriginUrl = Annotated[str, PlainValidator(scalars.origin_url)]
 OriginUrls = Annotated[
     tuple[OriginUrl, ...],
