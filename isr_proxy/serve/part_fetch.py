@@ -52,7 +52,7 @@ from isr_proxy.errors import (
 )
 from isr_proxy.origin.answer import Assembled
 from isr_proxy.origin.client import Answer
-from isr_proxy.serve.freshening import replace_lines, says_the_same, with_own
+from isr_proxy.serve.freshening import Freshening
 from isr_proxy.serve.job import Broken, Job, Landed, Lent, Opening, Relayed, Streaming
 from isr_proxy.serve.outcome import Observer, Regenerated
 from isr_proxy.serve.regenerate import Regenerator, meta_of
@@ -106,6 +106,7 @@ class PartFetcher:
         self._purges = purges
         self._observer = observer
         self._now = now
+        self._freshening = Freshening(store, purges, now)
         self._adding: weakref.WeakValueDictionary[bytes, asyncio.Lock] = weakref.WeakValueDictionary()
 
     async def fly(self, flight: Flight[Opening], job: Job) -> None:
@@ -269,30 +270,14 @@ class PartFetcher:
         """The stored parts are still right, for all or for whoever asked (RFC 9111 §4.3.4)."""
         freshen = on_304(self._asked(trip, known), head)
         assert not isinstance(freshen, Failed), "one about something else was asked again"
-        if isinstance(freshen, Lend):
-            return await self._lend(trip, known, freshen)
-        meta = replace_lines(known.meta, freshen)
         sequence = trip.flight.sequence
-        state = State(sequence, freshen.answered_at, freshen.initial_age, count=known.state.count + 1)
-        if known.state.sequence > sequence:
-            entry = replace(known, state=state)  # a fetch that began after a purge has been here
-        elif says_the_same(meta, known.meta):
-            entry = await self._store.update(known, state)
-        else:
-            entry = await self._store.rewrite(known, meta, state)
+        if isinstance(freshen, Lend):  # law 4: one visitor's own answer
+            lent = await self._freshening.lend(known, freshen, sequence)
+            trip.flight.open(Lent(lent, 304, freshen.reason, trip.job.is_personal))
+            return freshen.reason
+        entry = await self._freshening.freshen(known, freshen, sequence)
         trip.flight.open(Landed(entry, 304, own=freshen.own))
         return Reason.STORED
-
-    async def _lend(self, trip: _Trip, known: Entry, lend: Lend) -> Reason:
-        """Give one visitor the stored parts as his 304 makes them (law 4)."""
-        if not lend.may_stay:
-            await forget(self._store, known)
-        meta = replace_lines(known.meta, lend.freshen)
-        freshen = lend.freshen
-        state = State(trip.flight.sequence, freshen.answered_at, freshen.initial_age, count=1)
-        entry = with_own(replace(known, meta=meta, state=state), freshen.own)
-        trip.flight.open(Lent(entry, 304, lend.reason, trip.job.is_personal))
-        return lend.reason
 
     # --- storing ---
 
