@@ -1,4 +1,4 @@
-"""For every test, and what a whole run says of the standards (docs/conformance.md).
+"""For every test: an origin, a clock, and what a whole run says of the standards (docs/conformance.md).
 
 Hypothesis' pytest plugin imports the rest of itself when the first test fails. CPython 3.11 can die of that
 import, deep inside a hook, with a SystemError that hides the failure; so it is imported here, early.
@@ -6,17 +6,30 @@ import, deep inside a hook, with a SystemError that hides the failure; so it is 
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import AsyncIterator, Generator
 from pathlib import Path
 
 import hypothesis.internal.observability
 import pytest
 
+from tests.harness import FakeClock
 from tests.http.requirements import Result, Row, table
+from tests.scripted_origin import ScriptedOrigin
 
 assert hypothesis.internal.observability
 
 _ROWS = pytest.StashKey[dict[tuple[str, str, str], Result]]()
+
+
+@pytest.fixture
+async def origin() -> AsyncIterator[ScriptedOrigin]:
+    async with ScriptedOrigin() as origin:
+        yield origin
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

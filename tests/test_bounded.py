@@ -11,11 +11,11 @@ from bench.many_urls import MIB, run
 from isr_proxy.core.key import PLAIN, Key
 from isr_proxy.serve import hit_for_pass
 from isr_proxy.serve.hit_for_pass import PASS_SECONDS, Remembered
-from tests.engine.conftest import Start, clock, origin, start
+from tests.engine.conftest import Start, start
 from tests.harness import Proxy, config, eventually, running
 from tests.scripted_origin import ScriptedOrigin, Wait, page
 
-__all__ = ["clock", "origin", "start"]  # fixtures of the engine's tests
+__all__ = ["start"]  # the fixture of the engine's tests
 
 ROUTE = "- {match: '/**', revalidate: 10s}"
 

@@ -11,11 +11,8 @@ import pytest
 
 from isr_proxy.run.config import parse
 from isr_proxy.run.worker import Worker
-from tests.engine.conftest import origin
 from tests.harness import Visitor, config
 from tests.scripted_origin import Hang, ScriptedOrigin, Wait, page
-
-__all__ = ["origin"]  # a fixture of the engine's tests
 
 ROUTE = "- {match: '/**', revalidate: 10s}"
 

@@ -12,12 +12,6 @@ from tests.scripted_origin import ScriptedOrigin
 
 
 @pytest.fixture
-async def origin() -> AsyncIterator[ScriptedOrigin]:
-    async with ScriptedOrigin() as origin:
-        yield origin
-
-
-@pytest.fixture
 async def rig(origin: ScriptedOrigin, tmp_path: Path) -> AsyncIterator[Rig]:
     async with running(settings(origin.url, tmp_path)) as rig:
         yield rig

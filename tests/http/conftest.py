@@ -78,17 +78,6 @@ class Site:
 
 
 @pytest.fixture
-async def origin() -> AsyncIterator[ScriptedOrigin]:
-    async with ScriptedOrigin() as origin:
-        yield origin
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
 def start(origin: ScriptedOrigin, tmp_path: Path, clock: FakeClock) -> Start:
     """Start a proxy on these routes; options as of `harness.config`."""
 
