@@ -44,7 +44,6 @@ from isr_proxy.serve.wire import HttpExchange, Manners
 _log = structlog.get_logger("isr_proxy.front")
 
 HALF_CLOSED_SECONDS: Final = 1.0  # after the visitor closed his side
-LINGERING_SECONDS: Final = 2.0  # after we closed ours, with bytes of his still to come
 _MAX_LINGERING: Final = 256  # of those who were not let in: a moment each, to take their answer
 
 
@@ -393,14 +392,9 @@ class Connection(Link):
 
     def _learn(self, exchange: HttpExchange) -> None:
         """Remember which answer this head gets."""
-        heads, hot = self._heads, self._front.hot
-        if (
-            hot is not None
-            and isinstance(heads, dict)
-            and self._raw is not None
-            and exchange.ready is not None
-        ):
-            hot.learn(heads, self._raw, *exchange.ready)
+        heads, hot, raw, ready = self._heads, self._front.hot, self._raw, exchange.ready
+        if hot is not None and isinstance(heads, dict) and raw is not None and ready is not None:
+            hot.learn(heads, raw, *ready)
 
     def _settle(self, message: Message) -> Request | tuple[int, Reason]:
         """Return the request, or what it is refused with."""
@@ -448,11 +442,7 @@ class Connection(Link):
         if self._has_eof or not has_more:
             self.close_tunnel()
             return
-        self._is_lingering = True
-        self.deadline = time.monotonic() + LINGERING_SECONDS
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-        self._take_ahead()
+        self._linger()
 
     def _refuse(self, error: HttpProcessingError | BadChunks) -> None:
         """Answer what is not HTTP and close: nothing after it can be trusted to be a request."""

@@ -7,6 +7,7 @@ aiohttp and used here: `BaseProtocol`'s flow control.
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Final
 
 from aiohttp.base_protocol import BaseProtocol
@@ -18,6 +19,7 @@ from isr_proxy.errors import VisitorGone
 from isr_proxy.serve.pace import Pace
 
 FOREVER: Final = float("inf")
+LINGERING_SECONDS: Final = 2.0  # after we closed ours, with bytes of his still to come
 _AHEAD_BYTES: Final = 64 * 1024  # of what comes before its turn; more, and reading stops
 _UNSENT_BYTES: Final = 64 * 1024
 _JOIN_BYTES: Final = 64 * 1024  # a body up to this is sent in one write with its head
@@ -62,6 +64,13 @@ class Link(BaseProtocol):
         self._reading_paused = False
         self._resume_reading_for_buffer()
         return ahead
+
+    def _linger(self) -> None:
+        """End our side, and throw away for a moment what he is still sending."""
+        self._is_lingering = True
+        self.deadline = time.monotonic() + LINGERING_SECONDS
+        self.write_eof()
+        self._take_ahead()
 
     # --- how fast it goes ---
 
