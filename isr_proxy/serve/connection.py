@@ -36,7 +36,7 @@ from isr_proxy.serve.front_parser import Message, new_parser
 from isr_proxy.serve.heard import Heard
 from isr_proxy.serve.hot_lane import NO_HEADS, HotLane, Known
 from isr_proxy.serve.intake import Intake
-from isr_proxy.serve.link import FOREVER, Link
+from isr_proxy.serve.link import FOREVER, JOIN_BYTES, Link
 from isr_proxy.serve.refusal import Refusal, limit_broken
 from isr_proxy.serve.tunnel import VisitorTunnel
 from isr_proxy.serve.wire import HttpExchange, Manners
@@ -117,10 +117,9 @@ class Connection(Link):
 
     def reconfigured(self) -> None:
         """Look for known heads where those of such a connection are; other limits refuse other heads."""
-        hot = self._front.hot
-        is_alike = hot is not None and self.limits == self._front.limits
-        is_trusted = is_in(self._peer, self._front.trusted)
-        self._heads = hot.heads(self._scheme, is_trusted=is_trusted) if hot and is_alike else NO_HEADS
+        hot, self._heads = self._front.hot, NO_HEADS
+        if hot is not None and self.limits == self._front.limits:
+            self._heads = hot.heads(self._scheme, is_trusted=is_in(self._peer, self._front.trusted))
         if self._known is not NO_HEADS:
             self._known = self._heads
 
@@ -192,12 +191,14 @@ class Connection(Link):
             return False
         self.requests_taken += 1
         self.deadline = front.looked_at + self._grace
-        transport.write(ready.head)
-        if ready.body:
-            transport.write(ready.body)
+        sent_bytes = len(ready.body)
+        if sent_bytes <= JOIN_BYTES:
+            transport.write(ready.head + ready.body)
+        else:
+            transport.writelines((ready.head, ready.body))
         repeats = known.repeats
         repeats.count += 1
-        repeats.sent_bytes += len(ready.body)
+        repeats.sent_bytes += sent_bytes
         if known.each is not None:
             known.each(self._client if known.client is None else known.client)
         return True

@@ -22,7 +22,9 @@ FOREVER: Final = float("inf")
 LINGERING_SECONDS: Final = 2.0  # after we closed ours, with bytes of his still to come
 _AHEAD_BYTES: Final = 64 * 1024  # of what comes before its turn; more, and reading stops
 _UNSENT_BYTES: Final = 64 * 1024
-_JOIN_BYTES: Final = 64 * 1024  # a body up to this is sent in one write with its head
+JOIN_BYTES: Final = (
+    64 * 1024
+)  # a body up to this is copied behind its head: one buffer is written faster than two
 
 
 class Link(BaseProtocol):
@@ -97,11 +99,10 @@ class Link(BaseProtocol):
     def write_whole(self, head: bytes, body: bytes) -> None:
         if self.transport is None or self.transport.is_closing():
             raise VisitorGone("the visitor hung up")
-        if len(body) <= _JOIN_BYTES:
+        if len(body) <= JOIN_BYTES:
             self.transport.write(head + body)
         else:
-            self.transport.write(head)
-            self.transport.write(body)
+            self.transport.writelines((head, body))
 
     def write(self, data: bytes) -> None:
         if self.transport is None or self.transport.is_closing():
