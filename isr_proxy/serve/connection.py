@@ -226,6 +226,7 @@ class Connection(Link):
                 self._await_head(data)
             return None, rest
         message, payload = messages[0]
+        self._head_bytes += len(head)
         self._begin(message, payload)
         self._raw = data if is_all and not rest and payload is EMPTY_PAYLOAD else None
         return message, rest
@@ -408,6 +409,7 @@ class Connection(Link):
             self._peer,
             self.payload is not EMPTY_PAYLOAD,
             self._protocols if self._upgraded else None,
+            self._head_bytes,
         )
         return heard.settled(self.limits, self._front.trusted, self._front.default_host)
 
