@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 
 # command:Debian package. What the tests start besides Python.
 TEST_COMMANDS := node:nodejs npm:npm openssl:openssl curl:curl nginx:nginx-light
-BENCH_COMMANDS := wrk:wrk nginx:nginx-light
+BENCH_COMMANDS := wrk:wrk nginx:nginx-light haproxy:haproxy varnishd:varnish node:nodejs npm:npm
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test check fuzz bench many-urls fmt clean
@@ -39,7 +39,7 @@ fuzz: $(READY) ## arbitrary bytes through the proxy, for a minute; SECONDS=600 i
 		|| echo 'Without atheris: chance chooses the bytes, coverage does not.' >&2
 	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
 
-bench: $(READY) ## side-by-side benchmark; ARGS=--quick takes under two minutes
+bench: $(READY) ## beside nginx, HAProxy, Varnish and next start, 15 minutes; ARGS=--quick takes under two
 	$(call need,$(BENCH_COMMANDS))
 	$(BIN)/python -m bench $(ARGS)
 
