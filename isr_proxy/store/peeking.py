@@ -1,0 +1,211 @@
+"""A page out of the kernel's page cache, without waiting and without a thread.
+
+Knows `preadv` with RWF_NOWAIT, what a file system says that has no such thing, and the files that are kept
+open. Must not know keys, nor ever wait for the disk: WouldWait says that a thread must look.
+
+A file that is asked for again is not opened, parsed and verified again, as long as its path still leads to
+it and nobody has written to it: `stat` tells at each look, whichever process replaced it. What may change
+without that, the state, is read at each look. That makes two system calls: one `stat`, one `preadv`.
+
+Kept files are bounded in number, and in bytes, since a file that another process deletes takes its room on
+the disk until it is closed. Everything here belongs to the event loop's thread.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections import OrderedDict
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Final
+
+from isr_proxy.core.entry import BODIES_OFFSET, HEADER_BYTES, Meta, State, VaryIndex, decode_state
+from isr_proxy.store.layout import Layout, Name
+from isr_proxy.store.opened import FileBodies, FileId, OpenFile, ResidentBodies
+from isr_proxy.store.reading import (
+    Bodies,
+    Bytes,
+    Loaded,
+    Page,
+    Stamp,
+    Verified,
+    open_file,
+    parse,
+    stamp_of,
+    verify,
+)
+
+PEEK_BYTES: Final = 64 * 1024  # a whole file up to this size is read at once
+_KEPT_FILES: Final = 512
+_KEPT_BYTES: Final = 64 * 1024 * 1024
+_NOT_SUPPORTED: Final = frozenset({errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS})
+
+
+class WouldWait(Exception):
+    """It cannot be told without waiting for the disk."""
+
+
+@dataclass(slots=True)
+class _Kept:
+    """A page file that is open, and what of it need not be read again."""
+
+    file: OpenFile
+    path: str
+    stamp: Stamp
+    meta: Meta
+    file_id: FileId
+    places: tuple[tuple[str, slice], ...]  # of the bodies of a file that is read whole
+    raw_states: bytes = b""
+    state: State | None = None  # decoded from these
+
+
+@dataclass(slots=True)
+class _KeptIndex:
+    """The index of a key that varies: its bytes never change, so that its file need only be the same."""
+
+    file: OpenFile
+    path: str
+    stamp: Stamp
+    index: VaryIndex
+
+
+class Peeker:
+    """Looks into the page files of one store."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        verified: Verified,
+        executor: Executor,
+        max_files: int = _KEPT_FILES,
+        max_bytes: int = _KEPT_BYTES,
+    ) -> None:
+        self.is_supported = True  # by the file system, as far as anybody has tried
+        self.kept_bytes = 0
+        self._layout = layout
+        self._verified = verified
+        self._executor = executor
+        self._max_files = max_files
+        self._max_bytes = max_bytes
+        self._kept: OrderedDict[Name, _Kept | _KeptIndex] = OrderedDict()
+        self._buffer = memoryview(bytearray(PEEK_BYTES))
+        self._whole = (self._buffer,)
+        self._head = (self._buffer[:BODIES_OFFSET],)
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def peek(self, name: Name) -> Loaded | None:
+        """Load a page file; WouldWait, OSError or BadEntry when a thread must."""
+        kept = self._kept.get(name)
+        if kept is not None:
+            if _is_same(kept):
+                self._kept.move_to_end(name)
+                return kept.index if isinstance(kept, _KeptIndex) else self._page(kept)
+            self.forget(name)
+        if not self.is_supported:
+            raise WouldWait
+        return self._open(name)
+
+    def forget(self, name: Name) -> None:
+        """Close a file, unless a body is being read from it."""
+        kept = self._kept.pop(name, None)
+        if kept is not None:
+            self.kept_bytes -= kept.stamp.size
+
+    # --- a file that is not kept ---
+
+    def _open(self, name: Name) -> Loaded | None:
+        path = self._layout.page(name)
+        file = open_file(path)
+        if file is None:
+            return None
+        stamp = stamp_of(os.fstat(file.descriptor))
+        first = self._first(file, stamp.size)
+        loaded = parse(first, stamp.size, lambda offset, size: self._read(file, first, offset, size))
+        if isinstance(loaded, VaryIndex):
+            self._keep(name, _KeptIndex(file, path, stamp, loaded))
+            return loaded
+        self._check(name, stamp, loaded, first)
+        is_whole = stamp.size <= PEEK_BYTES
+        places = tuple((ref.encoding, slice(ref.offset, ref.offset + ref.size)) for ref in loaded.bodies)
+        file_id = FileId(stamp.inode, bytes(first[:HEADER_BYTES]))
+        kept = _Kept(file, path, stamp, loaded, file_id, places if is_whole else ())
+        self._keep(name, kept)
+        return Page(loaded, self._state(kept), self._bodies(kept))
+
+    def _first(self, file: OpenFile, size: int) -> memoryview:
+        """Read the whole of a small file, the head of a large one."""
+        if size <= PEEK_BYTES:
+            self._preadv(file, self._whole, 0, size)
+            return self._buffer[:size]
+        self._preadv(file, self._head, 0, BODIES_OFFSET)
+        return self._buffer[:BODIES_OFFSET]
+
+    def _read(self, file: OpenFile, first: memoryview, offset: int, size: int) -> Bytes:
+        if offset + size <= len(first):
+            return first[offset : offset + size]
+        rest = bytearray(size)
+        self._preadv(file, (rest,), offset, size)
+        return memoryview(rest)
+
+    def _check(self, name: Name, stamp: Stamp, meta: Meta, first: memoryview) -> None:
+        """Verify what never was, where all of it is at hand: it takes less than to have a thread do it."""
+        if self._verified.has(name, stamp):
+            return
+        if len(first) < stamp.size:
+            raise WouldWait
+        verify(meta, lambda offset, size: first[offset : offset + size])
+        self._verified.mark(name, stamp)
+
+    def _keep(self, name: Name, kept: _Kept | _KeptIndex) -> None:
+        if kept.stamp.size * 8 > self._max_bytes:
+            return
+        self._kept[name] = kept
+        self.kept_bytes += kept.stamp.size
+        while len(self._kept) > self._max_files or self.kept_bytes > self._max_bytes:
+            self.forget(next(iter(self._kept)))
+
+    # --- a file that is open ---
+
+    def _page(self, kept: _Kept) -> Page:
+        if kept.places:
+            self._preadv(kept.file, self._whole, 0, kept.stamp.size)
+        else:
+            self._preadv(kept.file, self._head, 0, BODIES_OFFSET)
+        return Page(kept.meta, self._state(kept), self._bodies(kept))
+
+    def _state(self, kept: _Kept) -> State:
+        """Return the state that was just read; decoded once, for as long as it stays the same."""
+        raw = bytes(self._buffer[HEADER_BYTES:BODIES_OFFSET])
+        if kept.state is None or raw != kept.raw_states:
+            kept.state, kept.raw_states = decode_state(self._buffer[:BODIES_OFFSET]), raw
+        return kept.state
+
+    def _bodies(self, kept: _Kept) -> Bodies:
+        if not kept.places:
+            return FileBodies(kept.file, kept.meta.bodies, kept.file_id, self._executor)
+        buffer = self._buffer
+        return ResidentBodies({name: bytes(buffer[place]) for name, place in kept.places}, kept.file_id)
+
+    def _preadv(self, file: OpenFile, into: tuple[memoryview | bytearray], offset: int, size: int) -> None:
+        """Read at least `size` bytes that the page cache has; a short count is the rest of it missing."""
+        try:
+            count = os.preadv(file.descriptor, into, offset, os.RWF_NOWAIT)
+        except OSError as error:
+            if error.errno in _NOT_SUPPORTED:
+                self.is_supported = False
+            raise WouldWait from error
+        if count < size:
+            raise WouldWait
+
+
+def _is_same(kept: _Kept | _KeptIndex) -> bool:
+    """Tell whether the path still leads to this file, and nobody has written to it since."""
+    try:
+        status = os.stat(kept.path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    inode, mtime_ns, size = kept.stamp
+    return status.st_ino == inode and status.st_mtime_ns == mtime_ns and status.st_size == size
