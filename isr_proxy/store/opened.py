@@ -62,6 +62,9 @@ class ResidentBodies:
         for position in range(start, end, CHUNK_BYTES):
             yield body[position : min(position + CHUNK_BYTES, end)]
 
+    async def load(self) -> ResidentBodies:
+        return self
+
 
 class FileBodies:
     """Bodies in an open file, read in a thread unless the page cache has them."""
@@ -85,6 +88,16 @@ class FileBodies:
             chunk = await read_piece(self.file, position, min(CHUNK_BYTES, end - position), self._executor)
             position += len(chunk)
             yield chunk
+
+    async def load(self) -> ResidentBodies:
+        """Read all of them into memory, in one thread."""
+        loop = asyncio.get_running_loop()
+        return ResidentBodies(await loop.run_in_executor(self._executor, self._read_all), self.file_id)
+
+    def _read_all(self) -> dict[str, bytes]:
+        return {
+            encoding: _read_exactly(self.file, ref.offset, ref.size) for encoding, ref in self._refs.items()
+        }
 
 
 async def read_piece(file: OpenFile, offset: int, size: int, executor: Executor) -> bytes:
@@ -114,3 +127,10 @@ def _read_waiting(file: OpenFile, offset: int, size: int) -> bytes:
         return os.pread(file.descriptor, size, offset)
     except OSError as error:
         raise StoreUnavailable(f"reading a body: {error.strerror}") from error
+
+
+def _read_exactly(file: OpenFile, offset: int, size: int) -> bytes:
+    chunk = _read_waiting(file, offset, size)
+    if len(chunk) < size:
+        raise StoreUnavailable("a stored body ends before its size")
+    return chunk
