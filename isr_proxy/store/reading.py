@@ -29,7 +29,7 @@ from isr_proxy.core.entry import (
 )
 from isr_proxy.errors import BadEntry
 from isr_proxy.store.layout import Layout, Name
-from isr_proxy.store.opened import CHUNK_BYTES, FileBodies, FileId, OpenFile, ResidentBodies
+from isr_proxy.store.opened import WAITING_BYTES, FileBodies, FileId, OpenFile, ResidentBodies
 
 RESIDENT_BYTES: Final = 256 * 1024  # a whole file up to this size is read at once
 _VERIFIED_ROWS: Final = 32768  # a table of 1 MiB, however many pages are stored
@@ -201,8 +201,8 @@ def verify(meta: Meta, read: Read) -> None:
     """Compare every body with its checksum, a chunk at a time; BadEntry when one differs."""
     for ref in meta.bodies:
         hasher = blake2b(digest_size=16)
-        for offset in range(ref.offset, ref.offset + ref.size, CHUNK_BYTES):
-            hasher.update(read(offset, min(CHUNK_BYTES, ref.offset + ref.size - offset)))
+        for offset in range(ref.offset, ref.offset + ref.size, WAITING_BYTES):
+            hasher.update(read(offset, min(WAITING_BYTES, ref.offset + ref.size - offset)))
         if hasher.digest() != ref.checksum:
             raise BadEntry(f"checksum of the {ref.encoding} body")
 
