@@ -134,14 +134,14 @@ class DiskStore:
     # --- reading ---
 
     def peek(self, key: Key, fields: Fields) -> Found | Pending:
-        """Look up in the page cache, without waiting; PENDING when only `lookup` can tell."""
+        """Look up in the page cache, without waiting; PENDING when only `lookup` can tell.
+
+        Whoever serves what is found says so by `touch`.
+        """
         try:
-            found = self._shelf.peek(key, fields)
+            return self._shelf.peek(key, fields)
         except (WouldWait, OSError, BadEntry):
             return PENDING
-        if isinstance(found, Entry):
-            self.touch(found)
-        return found
 
     async def lookup(self, key: Key, fields: Fields) -> Found:
         """Look up in a thread. A broken file is moved aside and is a miss; so is a refusal of the disk."""

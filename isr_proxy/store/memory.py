@@ -252,7 +252,8 @@ class MemoryTier:
 
     def _victims(self, weight: int, asked: int) -> list[Name] | None:
         """Choose who goes for an entry asked for so often; None when they are worth more than it."""
-        missing, victims = self.size_bytes + weight - self._max_bytes, list[Name]()
+        missing = self.size_bytes + weight - self._max_bytes
+        victims: list[Name] = []
         if weight > min(self._max_bytes, _MAX_WEIGHT):
             return None
         for name, slot in chain(self._probation.items(), self._protected.items()):

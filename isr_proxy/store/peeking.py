@@ -3,11 +3,15 @@
 Knows `preadv` with RWF_NOWAIT, what a file system says that has no such thing, and the files that are kept
 open. Must not know keys, nor ever wait for the disk: WouldWait says that a thread must look.
 
-A file that is asked for again is not opened, parsed and verified again, as long as its path still leads to
-it and nobody has written to it: `stat` tells at each look, whichever process replaced it. What may change
-without that, the state, is read at each look. That makes two system calls: one `stat`, one `preadv`.
+A file that is asked for again is not opened, parsed and verified again, as long as it is still the file at
+its path and nobody has written to it: its status tells at each look, whichever process replaced it. The
+state is read at each look, with the bodies. That makes two system calls: `fstat` and `preadv`.
 
-Kept files are bounded in number, and in bytes, since a file that another process deletes takes its room on
+Whether an open file still lies at its path, the kernel's clock of changes (ctime) says: a file that is
+replaced, deleted or moved changes. A change within one tick of that clock would not show, so a file must
+have stayed the same for a while first; until then its path is looked up, which takes thrice as long.
+
+Kept files are bounded in number and in bytes, since a file that another process deletes takes its room on
 the disk until it is closed. Everything here belongs to the event loop's thread.
 """
 
@@ -15,7 +19,9 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections import OrderedDict
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Final
@@ -39,6 +45,7 @@ from isr_proxy.store.reading import (
 PEEK_BYTES: Final = 64 * 1024  # a whole file up to this size is read at once
 _KEPT_FILES: Final = 512
 _KEPT_BYTES: Final = 64 * 1024 * 1024
+_SETTLED_AFTER: Final = 2.0  # seconds: beyond the ticks of any file system's clock
 _NOT_SUPPORTED: Final = frozenset({errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS})
 
 
@@ -53,9 +60,11 @@ class _Kept:
     file: OpenFile
     path: str
     stamp: Stamp
+    changed_ns: int
+    settles_at: float | None  # by when any later change shows; None: by now
     meta: Meta
     file_id: FileId
-    places: tuple[tuple[str, slice], ...]  # of the bodies of a file that is read whole
+    views: tuple[tuple[str, memoryview], ...]  # where the bodies of a file that is read whole come to lie
     raw_states: bytes = b""
     state: State | None = None  # decoded from these
 
@@ -67,6 +76,8 @@ class _KeptIndex:
     file: OpenFile
     path: str
     stamp: Stamp
+    changed_ns: int
+    settles_at: float | None
     index: VaryIndex
 
 
@@ -80,6 +91,7 @@ class Peeker:
         executor: Executor,
         max_files: int = _KEPT_FILES,
         max_bytes: int = _KEPT_BYTES,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.is_supported = True  # by the file system, as far as anybody has tried
         self.kept_bytes = 0
@@ -88,6 +100,7 @@ class Peeker:
         self._executor = executor
         self._max_files = max_files
         self._max_bytes = max_bytes
+        self._clock = clock
         self._kept: OrderedDict[Name, _Kept | _KeptIndex] = OrderedDict()
         self._buffer = memoryview(bytearray(PEEK_BYTES))
         self._whole = (self._buffer,)
@@ -99,14 +112,28 @@ class Peeker:
     def peek(self, name: Name) -> Loaded | None:
         """Load a page file; WouldWait, OSError or BadEntry when a thread must."""
         kept = self._kept.get(name)
-        if kept is not None:
-            if _is_same(kept):
-                self._kept.move_to_end(name)
-                return kept.index if isinstance(kept, _KeptIndex) else self._page(kept)
+        if kept is None:
+            return self._open(name)
+        if not self._is_same(kept):
             self.forget(name)
-        if not self.is_supported:
-            raise WouldWait
-        return self._open(name)
+            return self._open(name)
+        self._kept.move_to_end(name)
+        return self._page(kept) if isinstance(kept, _Kept) else kept.index
+
+    def _is_same(self, kept: _Kept | _KeptIndex) -> bool:
+        """Tell whether this file still lies at its path, and nobody has written to it."""
+        if kept.settles_at is None:
+            status = os.fstat(kept.file.descriptor)
+            return status.st_ctime_ns == kept.changed_ns and status.st_nlink > 0
+        try:
+            status = os.stat(kept.path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        if status.st_ctime_ns != kept.changed_ns or stamp_of(status) != kept.stamp:
+            return False
+        if self._clock() >= kept.settles_at:
+            kept.settles_at = None
+        return True
 
     def forget(self, name: Name) -> None:
         """Close a file, unless a body is being read from it."""
@@ -117,21 +144,24 @@ class Peeker:
     # --- a file that is not kept ---
 
     def _open(self, name: Name) -> Loaded | None:
+        if not self.is_supported:
+            raise WouldWait
         path = self._layout.page(name)
         file = open_file(path)
         if file is None:
             return None
-        stamp = stamp_of(os.fstat(file.descriptor))
+        status = os.fstat(file.descriptor)
+        stamp, changed_ns, settles_at = stamp_of(status), status.st_ctime_ns, self._clock() + _SETTLED_AFTER
         first = self._first(file, stamp.size)
         loaded = parse(first, stamp.size, lambda offset, size: self._read(file, first, offset, size))
         if isinstance(loaded, VaryIndex):
-            self._keep(name, _KeptIndex(file, path, stamp, loaded))
+            self._keep(name, _KeptIndex(file, path, stamp, changed_ns, settles_at, loaded))
             return loaded
         self._check(name, stamp, loaded, first)
         is_whole = stamp.size <= PEEK_BYTES
-        places = tuple((ref.encoding, slice(ref.offset, ref.offset + ref.size)) for ref in loaded.bodies)
+        views = tuple((ref.encoding, first[ref.offset : ref.offset + ref.size]) for ref in loaded.bodies)
         file_id = FileId(stamp.inode, bytes(first[:HEADER_BYTES]))
-        kept = _Kept(file, path, stamp, loaded, file_id, places if is_whole else ())
+        kept = _Kept(file, path, stamp, changed_ns, settles_at, loaded, file_id, views if is_whole else ())
         self._keep(name, kept)
         return Page(loaded, self._state(kept), self._bodies(kept))
 
@@ -170,10 +200,8 @@ class Peeker:
     # --- a file that is open ---
 
     def _page(self, kept: _Kept) -> Page:
-        if kept.places:
-            self._preadv(kept.file, self._whole, 0, kept.stamp.size)
-        else:
-            self._preadv(kept.file, self._head, 0, BODIES_OFFSET)
+        into, size = (self._whole, kept.stamp.size) if kept.views else (self._head, BODIES_OFFSET)
+        self._preadv(kept.file, into, 0, size)
         return Page(kept.meta, self._state(kept), self._bodies(kept))
 
     def _state(self, kept: _Kept) -> State:
@@ -184,10 +212,12 @@ class Peeker:
         return kept.state
 
     def _bodies(self, kept: _Kept) -> Bodies:
-        if not kept.places:
+        if not kept.views:
             return FileBodies(kept.file, kept.meta.bodies, kept.file_id, self._executor)
-        buffer = self._buffer
-        return ResidentBodies({name: bytes(buffer[place]) for name, place in kept.places}, kept.file_id)
+        parts = {}
+        for encoding, view in kept.views:
+            parts[encoding] = bytes(view)
+        return ResidentBodies(parts, kept.file_id)
 
     def _preadv(self, file: OpenFile, into: tuple[memoryview | bytearray], offset: int, size: int) -> None:
         """Read at least `size` bytes that the page cache has; a short count is the rest of it missing."""
@@ -199,13 +229,3 @@ class Peeker:
             raise WouldWait from error
         if count < size:
             raise WouldWait
-
-
-def _is_same(kept: _Kept | _KeptIndex) -> bool:
-    """Tell whether the path still leads to this file, and nobody has written to it since."""
-    try:
-        status = os.stat(kept.path)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    inode, mtime_ns, size = kept.stamp
-    return status.st_ino == inode and status.st_mtime_ns == mtime_ns and status.st_size == size

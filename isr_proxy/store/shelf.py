@@ -83,9 +83,8 @@ class Shelf:
             return None
         if isinstance(loaded, VaryIndex):
             return self._find_variant(key, fields, loaded, load) if _is_of(loaded, key) else None
-        if not _is_of(loaded.meta, key) or loaded.meta.vary:
-            return None
-        return Entry(key, PLAIN, loaded.meta, loaded.state, loaded.bodies)
+        meta, state, bodies = loaded
+        return None if meta.vary or not _is_of(meta, key) else Entry(key, PLAIN, meta, state, bodies)
 
     def _find_variant(
         self, key: Key, fields: Fields, index: VaryIndex, load: Callable[[Name], Loaded | None]

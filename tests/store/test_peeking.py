@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +34,23 @@ def peeked(store: DiskStore, path: str = "/page") -> Entry:
     found = store.peek(key(path), NOTHING)
     assert isinstance(found, Entry)
     return found
+
+
+def settle(store: DiskStore) -> None:
+    """Let so much time pass that later changes of what is kept open show."""
+    peeker_of(store)._clock = lambda: time.monotonic() + 10
+    peeked(store)
+    assert [kept.settles_at for kept in peeker_of(store)._kept.values()] == [None]
+
+
+def stay(store: DiskStore) -> None:
+    """Look once more at once."""
+    peeked(store)
+    assert None not in [kept.settles_at for kept in peeker_of(store)._kept.values()]
+
+
+soon_or_late = pytest.mark.parametrize("passing", [stay, settle])
+Passing = Callable[[DiskStore], None]
 
 
 async def reopened(settings: StoreSettings, clock: Clock, body: bytes) -> DiskStore:
@@ -83,7 +101,9 @@ def _entry(found: object) -> Entry:
 async def test_a_second_look_opens_nothing(store: DiskStore, monkeypatch: pytest.MonkeyPatch) -> None:
     await put(store, key(), b"page")
     first = peeked(store)
+    settle(store)
     monkeypatch.setattr(os, "open", _refusing(errno.EMFILE))
+    monkeypatch.setattr(os, "stat", _refusing(errno.EMFILE))
     assert await body_of(peeked(store)) == await body_of(first) == b"page"
 
 
@@ -115,13 +135,14 @@ async def test_law_5_a_large_file_never_verified_is_left_to_lookup(
     await again.aclose()
 
 
-@pytest.mark.parametrize("is_kept", [True, False])
+@pytest.mark.parametrize("passing", [stay, settle, None])
 async def test_law_5_a_file_damaged_later_is_not_served(
-    store: DiskStore, settings: StoreSettings, is_kept: bool
+    store: DiskStore, settings: StoreSettings, passing: Passing | None
 ) -> None:
     await put(store, key(), b"hello")
-    if is_kept:
+    if passing is not None:
         peeked(store)
+        passing(store)
     path = file_of(settings, key())
     raw = path.read_bytes().replace(b"hello", b"hellO")
     path.write_bytes(raw)
@@ -156,33 +177,55 @@ def test_law_5_a_file_is_known_by_name_inode_time_and_size() -> None:
 
 
 @pytest.mark.parametrize("size", [10, 2 * MIB])
+@soon_or_late
 async def test_law_2_another_process_replaces_a_page_that_is_kept_open(
-    store: DiskStore, settings: StoreSettings, clock: Clock, tmp_path: Path, size: int
+    store: DiskStore, settings: StoreSettings, clock: Clock, tmp_path: Path, size: int, passing: Passing
 ) -> None:
     await put(store, key(), b"o" * size)
     old = peeked(store)
+    passing(store)
     (await made_elsewhere(tmp_path, clock, b"n" * size)).rename(file_of(settings, key()))
     assert await read(store, key()) == b"n" * size  # a large one is verified in a thread
     assert (await body_of(peeked(store)), peeked(store).state.sequence) == (b"n" * size, 7)
     assert await body_of(old) == b"o" * size
 
 
-async def test_law_2_another_process_deletes_a_page_that_is_kept_open(
-    store: DiskStore, settings: StoreSettings
+@soon_or_late
+@pytest.mark.parametrize("is_moved", [False, True])
+async def test_law_2_another_process_takes_away_a_page_that_is_kept_open(
+    store: DiskStore, settings: StoreSettings, is_moved: bool, passing: Passing
 ) -> None:
     await put(store, key(), b"page")
     peeked(store)
-    file_of(settings, key()).unlink()
+    passing(store)
+    path = file_of(settings, key())
+    if is_moved:
+        path.rename(path.with_suffix(".elsewhere"))
+    else:
+        path.unlink()
     assert store.peek(key(), NOTHING) is None
     assert len(peeker_of(store)) == 0
 
 
+async def test_a_page_that_is_linked_elsewhere_is_noticed_when_it_is_replaced(
+    store: DiskStore, settings: StoreSettings, clock: Clock, tmp_path: Path
+) -> None:
+    await put(store, key(), b"old")
+    os.link(file_of(settings, key()), tmp_path / "backup")
+    peeked(store)
+    settle(store)
+    (await made_elsewhere(tmp_path, clock, b"new")).rename(file_of(settings, key()))
+    assert await body_of(peeked(store)) == b"new"
+
+
 @pytest.mark.parametrize("size", [10, 100 * KIB])
+@soon_or_late
 async def test_another_process_writes_a_state_without_the_clock_moving(
-    store: DiskStore, settings: StoreSettings, size: int
+    store: DiskStore, settings: StoreSettings, size: int, passing: Passing
 ) -> None:
     await put(store, key(), b"x" * size)
     found, path = peeked(store), file_of(settings, key())
+    passing(store)
     before = path.stat()
     assert isinstance(file_id := getattr(found.bodies, "file_id", None), FileId)
     assert overwrite_state(str(path), file_id, State(9, 9.0)) is not None
