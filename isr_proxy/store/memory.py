@@ -224,11 +224,11 @@ class MemoryTier:
         if _is_resident(entry):
             self._admit(name, entry, asked)
         elif asked > 1 and self._loading is None and self._victims(_weight(entry), asked) is not None:
-            self._loading = asyncio.get_running_loop().create_task(self._load(name, entry))
+            read = self._reads.setdefault(key_part(name), _Read())  # it may change before the task begins
+            self._loading = asyncio.get_running_loop().create_task(self._load(name, entry, read))
 
-    async def _load(self, name: Name, entry: Entry) -> None:
+    async def _load(self, name: Name, entry: Entry, read: _Read) -> None:
         """Read the bodies of a page that is asked for again, and hold it unless it changed meanwhile."""
-        read = self._reads.setdefault(key_part(name), _Read())
         try:
             bodies = await entry.bodies.load()
         except StoreError:
