@@ -11,6 +11,7 @@ Whether an open file still lies at its path, the kernel's clock of changes (ctim
 replaced, deleted or moved changes. A change within one tick of that clock would not show, so a file must
 have stayed the same for a while first; until then its path is looked up, which takes thrice as long.
 
+A file is kept when it is opened for the second time within a while, so that a crawler closes nobody's.
 Kept files are bounded in number and in bytes, since a file that another process deletes takes its room on
 the disk until it is closed. Everything here belongs to the event loop's thread.
 """
@@ -102,6 +103,8 @@ class Peeker:
         self._max_bytes = max_bytes
         self._clock = clock
         self._kept: OrderedDict[Name, _Kept | _KeptIndex] = OrderedDict()
+        self._opened: set[Name] = set()  # lately
+        self._opened_before: set[Name] = set()
         self._buffer = memoryview(bytearray(PEEK_BYTES))
         self._whole = (self._buffer,)
         self._head = (self._buffer[:BODIES_OFFSET],)
@@ -151,19 +154,43 @@ class Peeker:
         if file is None:
             return None
         status = os.fstat(file.descriptor)
-        stamp, changed_ns, settles_at = stamp_of(status), status.st_ctime_ns, self._clock() + _SETTLED_AFTER
+        stamp = stamp_of(status)
         first = self._first(file, stamp.size)
         loaded = parse(first, stamp.size, lambda offset, size: self._read(file, first, offset, size))
+        if not isinstance(loaded, VaryIndex):
+            self._check(name, stamp, loaded, first)
+        if self._is_asked_again(name) and stamp.size * 8 <= self._max_bytes:
+            return self._keep(name, self._kept_of(file, path, status, first, loaded))
+        return loaded if isinstance(loaded, VaryIndex) else self._page_of(file, stamp, first, loaded)
+
+    def _page_of(self, file: OpenFile, stamp: Stamp, first: memoryview, meta: Meta) -> Page:
+        state, file_id = decode_state(first[:BODIES_OFFSET]), FileId(stamp.inode, bytes(first[:HEADER_BYTES]))
+        if len(first) < stamp.size:
+            return Page(meta, state, FileBodies(file, meta.bodies, file_id, self._executor))
+        parts = {}
+        for ref in meta.bodies:
+            parts[ref.encoding] = bytes(first[ref.offset : ref.offset + ref.size])
+        return Page(meta, state, ResidentBodies(parts, file_id))
+
+    def _is_asked_again(self, name: Name) -> bool:
+        """Tell whether a file was opened not long ago; one that never is again need not be kept."""
+        if name in self._opened or name in self._opened_before:
+            return True
+        if len(self._opened) >= self._max_files:
+            self._opened, self._opened_before = set(), self._opened
+        self._opened.add(name)
+        return False
+
+    def _kept_of(
+        self, file: OpenFile, path: str, status: os.stat_result, first: memoryview, loaded: Meta | VaryIndex
+    ) -> _Kept | _KeptIndex:
+        stamp, changed_ns, settles_at = stamp_of(status), status.st_ctime_ns, self._clock() + _SETTLED_AFTER
         if isinstance(loaded, VaryIndex):
-            self._keep(name, _KeptIndex(file, path, stamp, changed_ns, settles_at, loaded))
-            return loaded
-        self._check(name, stamp, loaded, first)
-        is_whole = stamp.size <= PEEK_BYTES
-        views = tuple((ref.encoding, first[ref.offset : ref.offset + ref.size]) for ref in loaded.bodies)
+            return _KeptIndex(file, path, stamp, changed_ns, settles_at, loaded)
+        refs = loaded.bodies if len(first) == stamp.size else ()
+        views = tuple((ref.encoding, first[ref.offset : ref.offset + ref.size]) for ref in refs)
         file_id = FileId(stamp.inode, bytes(first[:HEADER_BYTES]))
-        kept = _Kept(file, path, stamp, changed_ns, settles_at, loaded, file_id, views if is_whole else ())
-        self._keep(name, kept)
-        return Page(loaded, self._state(kept), self._bodies(kept))
+        return _Kept(file, path, stamp, changed_ns, settles_at, loaded, file_id, views)
 
     def _first(self, file: OpenFile, size: int) -> memoryview:
         """Read the whole of a small file, the head of a large one."""
@@ -189,13 +216,14 @@ class Peeker:
         verify(meta, lambda offset, size: first[offset : offset + size])
         self._verified.mark(name, stamp)
 
-    def _keep(self, name: Name, kept: _Kept | _KeptIndex) -> None:
-        if kept.stamp.size * 8 > self._max_bytes:
-            return
+    def _keep(self, name: Name, kept: _Kept | _KeptIndex) -> Loaded:
         self._kept[name] = kept
         self.kept_bytes += kept.stamp.size
         while len(self._kept) > self._max_files or self.kept_bytes > self._max_bytes:
             self.forget(next(iter(self._kept)))
+        if isinstance(kept, _KeptIndex):
+            return kept.index
+        return Page(kept.meta, self._state(kept), self._bodies(kept))
 
     # --- a file that is open ---
 
