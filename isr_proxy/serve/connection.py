@@ -177,6 +177,7 @@ class Connection(Link):
             transport.write(ready.head + ready.body)
         else:
             transport.writelines((ready.head, ready.body))
+        ready.hits += 1
         repeats = known.repeats
         repeats.count += 1
         repeats.sent_bytes += sent_bytes

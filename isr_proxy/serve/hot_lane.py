@@ -21,6 +21,7 @@ from isr_proxy.core.settings import ClientDirectives, Route
 from isr_proxy.serve.outcome import Observer, Outcome, Repeats
 from isr_proxy.serve.ready import Kind, Ready
 from isr_proxy.store.base import Entry
+from isr_proxy.store.layout import Name, key_part
 
 MAX_HEAD_BYTES: Final = 4096  # of a request head that is remembered
 _MAX_PAGE_BYTES: Final = 512 * 1024  # of the heads that one answer is known by
@@ -50,14 +51,17 @@ NO_HEADS: Final[Mapping[bytes, Known]] = MappingProxyType({})
 class HotTier(Protocol):
     """What the lane needs of the hot tier."""
 
-    def again(self, entry: Entry) -> bool:
-        """Note that an entry was served again; False when it is not held any more."""
+    def holds(self, entry: Entry) -> bool:
+        """Tell whether this very object is held."""
+
+    def credit(self, entry: Entry, hits: int) -> None:
+        """Count hits that were served without asking the tier."""
 
     def charge(self, entry: Entry, size_bytes: int) -> None:
         """Weigh an entry so much heavier, or lighter, as long as it is held."""
 
-    def on_let_go(self, listener: Callable[[bytes], None]) -> None:
-        """Tell of every key, by its digest, of which an entry changed or is not held any more."""
+    def on_change(self, listener: Callable[[Name], None]) -> None:
+        """Have a listener told, at once, which held entry is not the one to serve any more."""
 
 
 class _Page:
@@ -83,7 +87,7 @@ class HotLane:
         self._pages: dict[bytes, _Page] = {}
         self._tables: dict[tuple[str, bool], Heads] = {}
         self._seen = bytearray(_SEEN)
-        tier.on_let_go(self.forget)
+        tier.on_change(lambda name: self.forget(key_part(name)))
 
     def __len__(self) -> int:
         """Return how many request heads are known."""
@@ -125,7 +129,7 @@ class HotLane:
     def keep(self, ready: Ready) -> None:
         """Keep an answer, if its entry is held by the hot tier."""
         digest = ready.entry.key.digest
-        if not self._tier.again(ready.entry):
+        if not self._tier.holds(ready.entry):
             return
         if ready.kind in self._page(digest).answers:  # made by a route that was configured otherwise
             self.forget(digest)
@@ -142,13 +146,12 @@ class HotLane:
         """Bring an answer up to date: about once a second, and after each purge. False: it is over."""
         entry = ready.entry
         verdict = self._verdict(entry)
-        if verdict.hidden or verdict.stale_at is not None or not self._tier.again(entry):
+        at = times(entry.meta, entry.state, ready.route, now, soft_purged_at=verdict.stale_at)
+        if verdict.hidden or not (may_repeat(entry, at, now) and self._tier.holds(entry)):
             self.forget(entry.key.digest)
             return False
-        at = times(entry.meta, entry.state, ready.route, now, soft_purged_at=None)
-        if not may_repeat(entry, at, now):
-            self.forget(entry.key.digest)
-            return False
+        self._tier.credit(entry, ready.hits)
+        ready.hits = 0
         ready.renew(at, now, self.purges.sequence)
         return True
 

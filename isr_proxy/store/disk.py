@@ -24,7 +24,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 import structlog
 
-from isr_proxy.core.entry import BODIES_OFFSET, Meta, State
+from isr_proxy.core.entry import Meta, State
 from isr_proxy.core.http import Fields
 from isr_proxy.core.key import Key, Variant
 from isr_proxy.core.purges import Purge, Strength
@@ -36,7 +36,8 @@ from isr_proxy.store.claim import claim
 from isr_proxy.store.layout import SHARDS, Layout, Name, key_part, name_of
 from isr_proxy.store.ledger import Change
 from isr_proxy.store.opened import FileBodies, FileId, OpenFile, ResidentBodies
-from isr_proxy.store.reading import BrokenFile, Verified, WouldWait, open_file, read_head
+from isr_proxy.store.peeking import WouldWait
+from isr_proxy.store.reading import BrokenFile, Verified, open_file, read_head
 from isr_proxy.store.refusals import Refusals
 from isr_proxy.store.rescan import rescan
 from isr_proxy.store.rows import freshened
@@ -44,12 +45,11 @@ from isr_proxy.store.shelf import Placed, Shelf
 from isr_proxy.store.space import Reservation, Space
 from isr_proxy.store.spool import Spool
 from isr_proxy.store.writer import DiskWriter
-from isr_proxy.store.writing import Workshop, overwrite_state
+from isr_proxy.store.writing import Workshop, left_to_write, overwrite_state
 
 _log = structlog.get_logger("isr_proxy.store")
 
 _THREADS: Final = 8
-_META_BYTES: Final = 4096  # estimate of what meta and padding add to a body
 _REBUILD_AFTER: Final = 30.0
 _COMMITS_AT_ONCE: Final = 16
 _COMMITS_MAX: Final = 512  # with those that wait for their turn (law 8)
@@ -134,14 +134,14 @@ class DiskStore:
     # --- reading ---
 
     def peek(self, key: Key, fields: Fields) -> Found | Pending:
-        """Look up in the page cache, without waiting; PENDING when only `lookup` can tell."""
+        """Look up in the page cache, without waiting; PENDING when only `lookup` can tell.
+
+        Whoever serves what is found says so by `touch`.
+        """
         try:
-            found = self._shelf.peek(key, fields)
+            return self._shelf.peek(key, fields)
         except (WouldWait, OSError, BadEntry):
             return PENDING
-        if isinstance(found, Entry):
-            self.touch(found)
-        return found
 
     async def lookup(self, key: Key, fields: Fields) -> Found:
         """Look up in a thread. A broken file is moved aside and is a miss; so is a refusal of the disk."""
@@ -216,7 +216,7 @@ class DiskStore:
         key, variant, body = writer.key, writer.variant, writer.spool.identity()
         try:
             await self.catalog.settle()
-            await writer.reservation.grow(_left_to_write(len(body.tail), meta, variant, encodings))
+            await writer.reservation.grow(left_to_write(len(body.tail), meta, variant, encodings))
             async with self._key_lock(key.digest):
                 placed = await self._write(
                     "storing a page",
@@ -230,9 +230,13 @@ class DiskStore:
         return entry
 
     def _note_placed(self, entry: Entry, placed: Placed) -> None:
+        name = name_of(entry.key.digest, entry.variant)
         self._space.shard_takes(entry.key.digest[0], placed.shard_bytes)
-        self._note(placed.changes)
-        self._tell(name_of(entry.key.digest, entry.variant), entry)
+        for change in placed.changes:
+            self.catalog.record(change)
+            if change.name != name:  # of which is told once, what lies there now
+                self._tell(change.name, None)
+        self._tell(name, entry)
 
     def _note(self, changes: Sequence[Change]) -> None:
         for change in changes:
@@ -284,7 +288,7 @@ class DiskStore:
         reservation = Reservation(self._space)
         try:
             await self.catalog.settle()
-            await reservation.grow(_left_to_write(_bodies_bytes(entry.meta), changed.meta, entry.variant, ()))
+            await reservation.grow(left_to_write(_bodies_bytes(entry.meta), changed.meta, entry.variant, ()))
             async with self._key_lock(entry.key.digest):
                 placed = await self._write(
                     "rewriting a page",
@@ -355,6 +359,7 @@ class DiskStore:
         self._listeners.append(listener)
 
     def _tell(self, name: Name, entry: Entry | None) -> None:
+        self._shelf.changed(name)
         for listener in self._listeners:
             listener(name, entry)
 
@@ -463,18 +468,6 @@ class DiskStore:
         await asyncio.to_thread(self.executor.shutdown)
         if self._lock is not None:
             self._lock.close()
-
-
-def _left_to_write(
-    tail_bytes: int, meta: Meta, variant: Variant, encodings: Sequence[tuple[str, bytes]]
-) -> int:
-    """Return an upper estimate of what a commit still writes, its index included."""
-    lines = sum(len(name) + len(value) + 16 for name, value in meta.lines)
-    tags = sum(2 * len(tag) + 8 for tag in meta.tags)
-    index = 2 * _META_BYTES if variant.headers else 0
-    copies = sum(len(content) + 64 for _, content in encodings)
-    names = 2 * (len(meta.path) + len(meta.query or "") + len(meta.host)) + 512
-    return BODIES_OFFSET + tail_bytes + lines + tags + index + copies + names
 
 
 def _place_of(entry: Entry) -> tuple[Name, FileId]:
