@@ -99,7 +99,7 @@ class MemoryTier:
         """Have a listener told, at once and in order, which held entry is not the one to serve any more.
 
         It was replaced, changed, removed or let go. While `holds` is true of an entry and its name was not
-        told since, it is what the store has. A listener calls nothing of the tier but `charge`, to lighten it.
+        told since, it is what the store has. A listener calls nothing of the tier but `charge`, to lighten.
         """
         self._listeners.append(listener)
 
