@@ -118,9 +118,9 @@ class Connection(Link):
     def reconfigured(self) -> None:
         """Look for known heads where those of such a connection are; other limits refuse other heads."""
         hot = self._front.hot
-        is_alike = hot is not None and self.limits == self._front.limits
-        is_trusted = is_in(self._peer, self._front.trusted)
-        self._heads = hot.heads(self._scheme, is_trusted=is_trusted) if hot and is_alike else NO_HEADS
+        self._heads = NO_HEADS
+        if hot is not None and self.limits == self._front.limits:
+            self._heads = hot.heads(self._scheme, is_trusted=is_in(self._peer, self._front.trusted))
         if self._known is not NO_HEADS:
             self._known = self._heads
 
