@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from isr_proxy.serve.selection import Selection
 from tests.harness import Proxy, Visitor
 from tests.lanes.conftest import Start, Write
 from tests.lanes.watching import ROUTE, Watched, body, field
@@ -111,6 +112,17 @@ async def test_law_4_what_a_trusted_proxy_says_is_no_strangers(
         assert all(is_hot for _, is_hot in told.values())
         assert body(told[STRANGER][0]) == b"http site.example /host"
         assert body(told[TRUSTED][0]) != body(told[STRANGER][0])
+
+
+async def test_what_one_means_drops_out_without_the_other(start: Start, origin: ScriptedOrigin) -> None:
+    origin.on("/host", echo_host)
+    asked = Asked("/host", (FORWARDED[0],))
+    async with start(**BELIEVED) as lane:
+        trusted = await lane.learned(asked, await visitor_from(lane.proxy, TRUSTED))
+        stranger = await lane.learned(asked, await visitor_from(lane.proxy, STRANGER))
+        await lane.purge(Selection(hosts=("other.example",)))
+        assert not await lane.is_hot(trusted, asked)
+        assert await lane.is_hot(stranger, asked)
 
 
 async def test_a_page_of_two_tables_drops_out_of_both(start: Start, origin: ScriptedOrigin) -> None:

@@ -10,7 +10,7 @@ from isr_proxy.core.purges import Strength
 from isr_proxy.serve.selection import Selection
 from tests.harness import START
 from tests.lanes.conftest import Start, Write
-from tests.lanes.watching import ROUTE, Watched, body, field
+from tests.lanes.watching import PAGE, ROUTE, Watched, body, field
 from tests.lanes.world import Asked
 from tests.scripted_origin import ScriptedOrigin, page
 
@@ -48,6 +48,16 @@ async def test_a_head_that_comes_once_is_not_kept(lane: Watched) -> None:
 async def test_a_head_of_another_spelling_is_another(lane: Watched) -> None:
     visitor = await lane.learned()
     assert not await lane.is_hot(visitor, Asked("/p", ("X-More: 1",)))
+
+
+async def test_a_head_that_is_known_already_weighs_nothing_more(lane: Watched) -> None:
+    visitor = await lane.learned()
+    before_bytes = lane.proxy.worker.store.size_bytes
+    for _ in range(20):  # what is pipelined goes by the parser
+        visitor.writer.write(PAGE.raw * 2)
+        for _ in range(2):
+            await visitor.reply()
+    assert lane.proxy.worker.store.size_bytes == before_bytes
 
 
 async def test_without_a_hot_tier_there_is_no_hot_lane(start: Start) -> None:
