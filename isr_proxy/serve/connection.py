@@ -456,6 +456,7 @@ class Connection(Link):
         self._refuse_head(reason or Reason.BAD_REQUEST)
 
     def _refuse_head(self, reason: Reason) -> None:
+        self._known = NO_HEADS
         self._answer_error(STATUSES.get(reason, 400), reason)
         self._is_broken = True
         self._close()

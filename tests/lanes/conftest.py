@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,15 @@ from tests.scripted_origin import ScriptedOrigin, page
 
 Write = Callable[..., str]
 Start = Callable[..., AbstractAsyncContextManager[Watched]]
+
+
+@contextmanager
+def nothing_raised() -> Iterator[None]:
+    """See that no protocol raised into its transport, which would cut the connection and say little."""
+    raised: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: raised.append(context))
+    yield
+    assert raised == []
 
 
 @pytest.fixture
@@ -34,8 +44,9 @@ def start(write: Write, clock: FakeClock, origin: ScriptedOrigin) -> Start:
 
     @asynccontextmanager
     async def start(routes: str = ROUTE, **options: str) -> AsyncIterator[Watched]:
-        async with running(write(routes, **options), clock) as proxy:
-            yield Watched(proxy)
+        with nothing_raised():
+            async with running(write(routes, **options), clock) as proxy:
+                yield Watched(proxy)
 
     return start
 
@@ -59,5 +70,6 @@ async def both(
     origin.on("/p", page("a page"))
     pair = ca.sign("site.example")
     listen = f"listen: ['127.0.0.1:0', {{address: '127.0.0.2:0', tls: {pair.yaml()}}}]"
-    async with running(write().replace("listen: 127.0.0.1:0", listen, 1), clock) as proxy:
-        yield Watched(proxy)
+    with nothing_raised():
+        async with running(write().replace("listen: 127.0.0.1:0", listen, 1), clock) as proxy:
+            yield Watched(proxy)

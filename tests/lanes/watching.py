@@ -47,6 +47,16 @@ class Watched:
         assert self.proxy.worker.engine.hot is not None
         return self.proxy.worker.engine.hot
 
+    @property
+    def hits(self) -> int:
+        """Return how many hits were counted, whichever lane answered."""
+        return self.proxy.worker.observation.snapshot().requests["HIT"]
+
+    def close_lanes(self) -> None:
+        """Have all be answered by a task, on connections that begin from now on."""
+        front = self.proxy.worker.front
+        front.handle, front.hot = self.proxy.worker.engine.handle, None
+
     # --- visitors ---
 
     async def visitor(self) -> Visitor:
