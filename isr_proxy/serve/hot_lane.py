@@ -163,7 +163,7 @@ class HotLane:
             return
         each = self._observer.listener(outcome)
         request = outcome.request
-        client = request.client if b"x-forwarded-for" in request.fields else None
+        client = request.client if ", " in request.forwarded_for else None  # some proxy named him
         heads[raw] = Known(ready, self._observer.repeats(outcome), each, client)
         page.heads.append((heads, raw))
         taken_bytes = len(raw) + _KNOWN_BYTES + (_TOLD_BYTES if each is not None else 0)

@@ -31,6 +31,7 @@ class Case:
     packets: tuple[bytes, ...]
     statuses: tuple[int, ...]
     asked: tuple[tuple[str, str, bytes], ...] = ()
+    perhaps: tuple[tuple[str, str, bytes], ...] = ()  # or this, if the request was on its way
 
 
 ECHOED = ("POST", "/pass/echo", K)
@@ -63,10 +64,10 @@ CASES = {
         (("GET", "/pass/echo", K),),
     ),
     "as trailers": Case(
-        (POST + b"Transfer-Encoding: chunked\r\n\r\n0\r\n", K), (400,), (("POST", "/pass/echo", b""),)
+        (POST + b"Transfer-Encoding: chunked\r\n\r\n0\r\n", K), (400,), (), (("POST", "/pass/echo", b""),)
     ),
     "as a chunk's size": Case(
-        (POST + b"Transfer-Encoding: chunked\r\n\r\n", K), (400,), (("POST", "/pass/echo", b""),)
+        (POST + b"Transfer-Encoding: chunked\r\n\r\n", K), (400,), (), (("POST", "/pass/echo", b""),)
     ),
     "after another method": Case((b"FET" + K[3:], K), (200, 200), (("FET", "/p", b""),)),
     "as a body that is announced": Case(
@@ -150,7 +151,8 @@ async def test_law_6_a_known_head(name: str, known: Watched, origin: ScriptedOri
     asked = tuple((one.method, one.target, one.body) for one in origin.requests[before:])
     known.close_lanes()
     assert fast == await everything(known, case.packets)
-    assert (statuses(fast), asked) == (case.statuses, case.asked)
+    assert statuses(fast) == case.statuses
+    assert asked in (case.asked, case.perhaps or case.asked)
 
 
 async def test_a_known_head_behind_a_known_head_is_answered_behind_it(
