@@ -258,6 +258,14 @@ async def test_a_clock_that_went_back_is_judged_the_long_way(lane: Watched) -> N
     assert (is_hot, ages(heard)) == (False, (3, 7))
 
 
+async def test_before_it_was_made_a_page_grows_younger(lane: Watched) -> None:
+    visitor = await lane.learned()
+    for quarter in range(12):
+        seconds = 3 - quarter / 4
+        lane.clock.now = START - seconds
+        assert ages(await lane.ask(visitor)) == (int(seconds), int(10 - seconds))
+
+
 async def test_a_clock_that_went_back_a_little_makes_it_younger(lane: Watched) -> None:
     visitor = await lane.learned()
     for seconds, expected in ((8, (8, 2)), (2, (2, 8)), (5, (5, 5))):

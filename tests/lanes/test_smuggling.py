@@ -9,13 +9,14 @@ from dataclasses import dataclass
 
 import pytest
 
+from tests.engine.test_connections import lazy_visitor
 from tests.harness import Visitor, eventually
 from tests.lanes.conftest import Start, Write
 from tests.lanes.test_hot_answers import KINDS
 from tests.lanes.watching import PAGE, Watched, body
 from tests.lanes.world import Asked
 from tests.pem import Authority
-from tests.scripted_origin import Exchange, ScriptedOrigin, Wait, head, page
+from tests.scripted_origin import Exchange, ScriptedOrigin, Send, Wait, head, page
 
 K = PAGE.raw
 TO = b"Host: site.example\r\n"
@@ -264,6 +265,44 @@ async def test_a_reload_between_two_packets_of_a_head(known: Watched, write: Wri
     await known.burst(visitor, K[20:])
     reply = await visitor.reply()
     assert (reply.headers["cache-control"], len(known.decided)) == ("max-age=7", before + 1)
+
+
+async def test_as_a_body_after_a_reload_behind_its_head(known: Watched, write: Write) -> None:
+    visitor = await known.visitor()
+    await known.burst(visitor, POST + b"Content-Length: %d\r\n\r\n" % len(K))
+    await known.reload(write())
+    await known.learned()
+    await known.burst(visitor, K)
+    assert (await visitor.reply()).body == K
+
+
+async def test_in_the_middle_of_an_answer_that_goes_on(known: Watched, origin: ScriptedOrigin) -> None:
+    """He did not take it, then did: that makes nobody idle whose answer is not whole."""
+    release, half = asyncio.Event(), b"x" * 600_000
+    origin.on(
+        "/pass/large", [Send(head(200, {"Content-Length": "1200000"}) + half), Wait(release), Send(half)]
+    )
+    visitor, connection = await lazy_visitor(known.proxy)
+    visitor.send("/pass/large")
+    await eventually(lambda: connection.writing_paused)
+    await visitor.reader.readuntil(b"\r\n\r\n")
+    assert await visitor.reader.readexactly(len(half)) == half
+    await eventually(lambda: not connection.writing_paused)
+    await known.burst(visitor, K)
+    release.set()
+    assert await visitor.reader.readexactly(len(half)) == half
+    assert (await visitor.reply()).text == "a page"
+
+
+async def test_behind_many_that_wait_for_their_turn(known: Watched, origin: ScriptedOrigin) -> None:
+    origin.on("/other", page("other"))
+    await known.learned(Asked("/other"))
+    visitor = await known.visitor()
+    visitor.writer.write(Asked("/other").raw * 500)
+    for _ in range(10):
+        await known.burst(visitor, K)
+    told = [(await visitor.reply()).text for _ in range(510)]
+    assert told == ["other"] * 500 + ["a page"] * 10
 
 
 # --- heads that are nearly known ---
