@@ -95,9 +95,9 @@ class Connection(Link):
 
     def reconfigured(self) -> None:
         """Look for known heads where those of such a connection are; other limits refuse other heads."""
-        hot, self._heads = self._front.hot, NO_HEADS
-        if hot is not None and self.limits == self._front.limits:
-            self._heads = hot.heads(self._scheme, is_trusted=is_in(self._peer, self._front.trusted))
+        front, self._heads = self._front, NO_HEADS
+        if front.hot is not None and not front.is_draining and self.limits == front.limits:
+            self._heads = front.hot.heads(self._scheme, is_trusted=is_in(self._peer, front.trusted))
         if self._known is not NO_HEADS:
             self._known = self._heads
 
@@ -172,6 +172,8 @@ class Connection(Link):
         if not (is_same or hot.renew(ready, now)):
             return False
         self.requests_taken += 1
+        if self.requests_taken == 1:
+            front.idle[self] = 1
         self.deadline = front.looked_at + self._grace
         if sent_bytes <= JOIN_BYTES:
             transport.write(ready.head + ready.body)
@@ -257,6 +259,7 @@ class Connection(Link):
     def pause_writing(self) -> None:
         super().pause_writing()
         self._known = NO_HEADS
+        self._front.idle.pop(self, None)
         self._is_taking()
         self.deadline = self._pace_deadline()
 
@@ -266,6 +269,7 @@ class Connection(Link):
         self.deadline = self._pace_deadline()
         if self._is_idle and not self._ahead and not self._is_over:
             self._known = self._heads
+            self._front.idle[self] = self.requests_taken
             self.deadline = time.monotonic() + self.limits.idle_timeout
 
     def expire(self) -> None:
@@ -442,6 +446,7 @@ class Connection(Link):
         self._refuse_head(reason or Reason.BAD_REQUEST)
 
     def _refuse_head(self, reason: Reason) -> None:
+        self._known = NO_HEADS
         self._answer_error(STATUSES.get(reason, 400), reason)
         self._is_broken = True
         self._close()

@@ -71,7 +71,7 @@ class _Page:
 
     def __init__(self) -> None:
         self.answers: dict[Kind, Ready] = {}
-        self.heads: dict[bytes, Known] = {}  # the oldest first
+        self.heads: list[tuple[Heads, bytes]] = []  # in which tables they are
 
 
 class HotLane:
@@ -110,9 +110,8 @@ class HotLane:
         page = self._pages.pop(digest, None)
         if page is None:
             return
-        for raw in page.heads:
-            for table in self._tables.values():
-                table.pop(raw, None)
+        for table, raw in page.heads:
+            del table[raw]
         for ready in page.answers.values():
             self._tier.charge(ready.entry, -ready.taken_bytes)
 
@@ -162,12 +161,14 @@ class HotLane:
         page = self._pages.get(ready.entry.key.digest)
         if page is None or page.answers.get(ready.kind) is not ready:
             return
-        if len(raw) > MAX_HEAD_BYTES or not self._has_come_before(raw):
+        # One that is pipelined is parsed, known or not.
+        if raw in heads or len(raw) > MAX_HEAD_BYTES or not self._has_come_before(raw):
             return
         each = self._observer.listener(outcome)
         request = outcome.request
-        client = request.client if b"x-forwarded-for" in request.fields else None
-        heads[raw] = page.heads[raw] = Known(ready, self._observer.repeats(outcome), each, client)
+        client = request.client if ", " in request.forwarded_for else None  # some proxy named him
+        heads[raw] = Known(ready, self._observer.repeats(outcome), each, client)
+        page.heads.append((heads, raw))
         taken_bytes = len(raw) + _KNOWN_BYTES + (_TOLD_BYTES if each is not None else 0)
         ready.taken_bytes += taken_bytes
         self._tier.charge(ready.entry, taken_bytes)
