@@ -19,6 +19,7 @@ from isr_proxy.core.http import Fields
 from isr_proxy.core.key import Key, Variant, variant_of
 from isr_proxy.core.purges import Purge
 from isr_proxy.store.base import Entry, Found, Pending, Store, Writer
+from isr_proxy.store.company import Company
 from isr_proxy.store.layout import Name, is_variant, key_part, name_of
 
 _MAX_ENTRY_BYTES: Final = 1024 * 1024
@@ -31,6 +32,10 @@ _TOUCH_EVERY: Final = 8  # hits between two notes of serving to the store behind
 class Behind(Store, Protocol):
     """A store that tells of every change of its files, in their order."""
 
+    @property
+    def company(self) -> Company:
+        """The other processes that change files there: what they do changes the stamp of its key."""
+
     def on_change(self, listener: Callable[[Name, Entry | None], None]) -> None: ...
 
 
@@ -40,6 +45,8 @@ class _Slot:
 
     entry: Entry
     size_bytes: int
+    place: int  # of its key's stamp
+    stamp: int  # while it is the same, no other process has changed what lies behind
     hits: int = 0
 
 
@@ -67,6 +74,8 @@ class MemoryTier:
         self._protected: OrderedDict[Name, _Slot] = OrderedDict()
         self._varying: dict[bytes, _Varying] = {}
         self._reads: dict[bytes, _Read] = {}
+        self._place = behind.company.place
+        self._stamps = behind.company.stamps
         behind.on_change(self._changed)
 
     def __len__(self) -> int:
@@ -78,22 +87,26 @@ class MemoryTier:
         """Answer from memory, else ask the store behind without waiting."""
         name = self._name_for(key, fields)
         slot = self._probation.get(name) or self._protected.get(name)
-        if slot is not None and slot.entry.key == key:
+        if slot is not None and slot.stamp != self._stamps[slot.place]:
+            self.forget(name)
+        elif slot is not None and slot.entry.key == key:
             self._hit(name, slot)
             return slot.entry
+        stamp = self._stamp(key.digest)  # before it is read: what changes from now on is noticed
         found = self._behind.peek(key, fields)
         if isinstance(found, Entry):
-            self._admit(found)
+            self._admit(found, stamp)
         return found
 
     async def lookup(self, key: Key, fields: Fields) -> Found:
         """Ask the store behind, and keep what it finds, unless that changed meanwhile."""
         read = self._reads.setdefault(key.digest, _Read())
+        stamp = self._stamp(key.digest)
         found = await self._behind.lookup(key, fields)
         if self._reads.get(key.digest) is read:
             del self._reads[key.digest]
             if isinstance(found, Entry):
-                self._admit(found)
+                self._admit(found, stamp)
         return found
 
     async def known(self, key: Key) -> bool:
@@ -145,16 +158,20 @@ class MemoryTier:
         self._reads.pop(key_part(name), None)
         slot = self._probation.get(name) or self._protected.get(name)
         weight = _weight(entry) if entry is not None else None
+        stamp = self._stamp(key_part(name))
         if slot is not None and entry is not None and weight is not None:
-            self._resize(name, slot, replace(slot, entry=entry, size_bytes=weight))
+            self._resize(name, slot, replace(slot, entry=entry, size_bytes=weight, stamp=stamp))
             return
         self.forget(name)
         if entry is not None:
-            self._admit(entry)
+            self._admit(entry, stamp)
+
+    def _stamp(self, digest: bytes) -> int:
+        return self._stamps[self._place(digest)]
 
     # --- what is held ---
 
-    def _admit(self, entry: Entry) -> None:
+    def _admit(self, entry: Entry, stamp: int) -> None:
         weight = _weight(entry)
         name = name_of(entry.key.digest, entry.variant)
         self.forget(name)
@@ -162,7 +179,10 @@ class MemoryTier:
             return
         if entry.variant.headers:
             self._vary(entry).held.add(name)
-        self._probation[name] = _Slot(entry, weight)
+        elif (varying := self._varying.get(name)) is not None:  # not any more
+            for variant in list(varying.held):
+                self.forget(variant)
+        self._probation[name] = _Slot(entry, weight, self._place(entry.key.digest), stamp)
         self.size_bytes += weight
         self._shrink()
 
@@ -203,6 +223,12 @@ class MemoryTier:
         self.size_bytes -= slot.size_bytes
         if is_variant(name):
             self._forget_variant(digest, name)
+
+    def clear(self) -> None:
+        """Let everything go: somebody may have changed it who could not say so any more."""
+        self._reads.clear()
+        for name in [*self._probation, *self._protected]:
+            self.forget(name)
 
     def _forget_variant(self, digest: bytes, name: Name) -> None:
         varying = self._varying[digest]

@@ -73,14 +73,16 @@ class Identity:
 class Workshop:
     """Makes files in tmp/ and moves them to their place."""
 
-    def __init__(self, layout: Layout, *, fsync: bool) -> None:
+    def __init__(self, layout: Layout, name: str, *, fsync: bool) -> None:
+        """Make files; `name` is that of this process, among others that make files there."""
         self.layout = layout
         self.fsync = fsync
+        self._name = name
         self._numbers = itertools.count()
 
     def create(self) -> Temp:
         """Create an empty temporary file."""
-        path = f"{self.layout.tmp}/{os.getpid()}-{next(self._numbers)}"
+        path = f"{self.layout.tmp}/{self._name}-{next(self._numbers)}"
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         return Temp(OpenFile(os.open(path, flags, 0o644)), path)
 
