@@ -13,9 +13,7 @@ from isr_proxy.coord.byte_locks import ByteLocks
 from isr_proxy.coord.post import Post
 from isr_proxy.coord.wires import Wires
 
-# Of the lower half of the lock file, where hashes lie, these few bytes are taken.
-LOG_BYTE: Final = (1 << 62) - 1  # who appends to the purge log
-PARTS_OF_PAGES: Final = b"parts"  # before the digest of a page whose parts are being joined
+LOG_BYTE: Final = (1 << 62) - 1  # of the lock file: who appends to the purge log
 
 
 @dataclass(frozen=True, slots=True)

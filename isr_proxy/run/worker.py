@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import structlog
 from aiohttp import web
 
+from isr_proxy.coord.leases import NoLeases
 from isr_proxy.coord.local import LocalPurgeLog
 from isr_proxy.core.settings import Settings, TcpAddress, UnixAddress
 from isr_proxy.errors import ConfigError, Problem
@@ -61,7 +62,7 @@ class Worker:
         self.observation = Observation(settings.log)
         self.client = self._new_client(settings)
         watchers = Watchers(self.observation)
-        self.engine = Engine(settings, self.store, purges, self.client, watchers, now)
+        self.engine = Engine(settings, self.store, purges, self.client, watchers, now, NoLeases())
         self.operations = Operations(self.engine, disk, purges, self.client, watchers, now)
         self.engine.purge_method = PurgeMethod(self.operations, self._purge_token)
         self.engine.after_pass = Invalidation(

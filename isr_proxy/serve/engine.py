@@ -13,7 +13,7 @@ from typing import Final, Protocol, assert_never
 
 import structlog
 
-from isr_proxy.coord.base import PurgeLog
+from isr_proxy.coord.base import Leases, PurgeLog
 from isr_proxy.coord.flight import Flight
 from isr_proxy.core.admission import Asked, is_personal, lines_for_leader, on_response
 from isr_proxy.core.decision import (
@@ -87,6 +87,7 @@ class Engine:
         client: Client,
         observer: Observer,
         now: Callable[[], float],
+        leases: Leases,
     ) -> None:
         self.settings = settings
         self.routes = RouteTable(settings.routes)
@@ -96,8 +97,9 @@ class Engine:
         self._now = now
         self._regenerator = Regenerator(settings, store, purges, client, observer, now)
         self._passthrough = Passthrough(settings, client, self._passed)
-        parts = PartFetcher(self._regenerator, store, purges, observer, now)
-        self._boarding = Boarding(parts.fly, purges, now)
+        parts = PartFetcher(self._regenerator, store, purges, observer, now, leases)
+        self._boarding = Boarding(parts.fly, purges, leases, now)
+        self.purged = self._boarding.purged
         self.variances = self._regenerator.variances
         self.flights = self._boarding.flights
         self._parts = Parts(store, self._regenerator, self.flights, now)

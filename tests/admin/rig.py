@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
+from isr_proxy.coord.leases import NoLeases
 from isr_proxy.coord.local import LocalPurgeLog
 from isr_proxy.core.settings import (
     AdminSettings,
@@ -145,7 +146,7 @@ async def running(config: Settings, clock: FakeClock | None = None) -> AsyncIter
     store = MemoryTier(disk, config.store.memory)
     observation = Observation(LogSettings(access=False))
     client, watchers = Client(config.origin), Watchers(observation)
-    engine = Engine(config, store, purges, client, watchers, now)
+    engine = Engine(config, store, purges, client, watchers, now, NoLeases())
     operations = Operations(engine, disk, purges, client, watchers, now)
     front = Front(_main_port(engine, operations))
     server = await asyncio.get_running_loop().create_server(front.connection, "127.0.0.1", 0)
