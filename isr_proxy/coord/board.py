@@ -30,7 +30,7 @@ _ROW_WORDS: Final = 8  # a cache line each
 _STAMPS_AT: Final = _ROWS + MAX_WORKERS * _ROW_WORDS
 _WORDS: Final = _STAMPS_AT + STAMPS
 
-_PID: Final = 0  # of the process that sits there; 0: nobody does
+_TAKEN: Final = 0  # a process sits there, or is just starting to
 _APPLIED: Final = 1  # the purge sequence that it has put in force
 _WAITING: Final = 2  # how many of its flights wait for leases
 _PROMISED: Final = 3  # bytes of disk that it has promised and not written down
@@ -99,19 +99,19 @@ class Row:
     def __init__(self, words: memoryview[int]) -> None:
         self._words = words
 
-    def take(self, pid: int) -> None:
-        """Seat a new process: it has put no purge in force yet, and promised nothing."""
+    def take(self) -> None:
+        """Seat a new process, before it is there: it has put no purge in force, and promised nothing."""
         self.leave()
-        self._words[_PID] = pid
+        self._words[_TAKEN] = 1
 
     def leave(self) -> None:
         """Say that nobody sits here."""
-        for number in (_PID, _APPLIED, _WAITING, _PROMISED, _READY):
+        for number in (_TAKEN, _APPLIED, _WAITING, _PROMISED, _READY):
             self._words[number] = 0
 
     @property
-    def pid(self) -> int:
-        return self._words[_PID]
+    def is_taken(self) -> bool:
+        return self._words[_TAKEN] != 0
 
     @property
     def applied(self) -> int:

@@ -134,7 +134,7 @@ class HostPurgeLog(LocalPurgeLog):
             self._say_so()
         silent = await self._seat.post.ask_others(PURGED, timeout=_ANSWER_SECONDS)
         for slot in (slot for slot, answer in silent.items() if answer is None):
-            if self._board.row(slot).pid and self._board.row(slot).applied < sequence:
+            if self._board.row(slot).is_taken and self._board.row(slot).applied < sequence:
                 _log.warning("a worker does not answer; it will go by the purge when it does", worker=slot)
         if problem is not None:
             raise not_written(problem) from problem

@@ -22,7 +22,7 @@ from isr_proxy.coord.wires import MAX_BODY_BYTES, Letter, Wires
 _log = structlog.get_logger("isr_proxy.post")
 
 DIED: Final = "died"  # from the supervisor: the process that had this seat is gone
-_ANSWER: Final = "answer"
+ANSWER: Final = "answer"
 _AT_ONCE: Final = 64  # letters, before others have their turn
 _WAITING: Final = 512  # letters to one inbox that is full
 _AGAIN_SECONDS: Final = 0.01
@@ -65,7 +65,7 @@ class Post:
 
     def others(self) -> list[int]:
         """Return the seats where somebody else sits now."""
-        return [slot for slot in range(self.workers) if slot != self.slot and self._board.row(slot).pid]
+        return [slot for slot in range(self.workers) if slot != self.slot and self._board.row(slot).is_taken]
 
     # --- telling ---
 
@@ -95,7 +95,7 @@ class Post:
         for slot, waiting in list(self._unsent.items()):
             while waiting and self._wires.send(slot, waiting[0]):
                 waiting.popleft()
-            if not waiting or not (slot == self.supervisor or self._board.row(slot).pid):
+            if not waiting or not (slot == self.supervisor or self._board.row(slot).is_taken):
                 del self._unsent[slot]
         if self._unsent:
             self._try_again()
@@ -144,7 +144,7 @@ class Post:
         letter = self._wires.receive(self.slot)
         if letter is None:
             return False
-        if letter.kind == _ANSWER:
+        if letter.kind == ANSWER:
             self._answered(letter)
         elif letter.kind in self._answerers:
             self._spawn(self._reply(letter, self._answerers[letter.kind]))
@@ -163,7 +163,7 @@ class Post:
         except Exception as error:
             _log.error("a question of another worker is not answered", kind=letter.kind, exc_info=error)
             return
-        self.tell(letter.sender, _ANSWER, body, letter.ticket)
+        self.tell(letter.sender, ANSWER, body, letter.ticket)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -155,6 +155,8 @@ class StatusReply(Answered):
     version: str
     uptime: float
     workers: int
+    workers_alive: int
+    worker_restarts: int
     requests: dict[str, int]
     hit_ratio: float | None
     regenerations: RegenerationsStatus

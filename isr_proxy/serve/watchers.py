@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from isr_proxy.serve.outcome import Observer, Outcome, Purged, Regenerated
 
@@ -19,16 +19,26 @@ _QUEUED: Final = 256  # events a watcher may be behind; what is more is lost to 
 MAX_WATCHERS: Final = 32
 
 
+class Elsewhere(Protocol):
+    """Where the other workers are, of which one may be watched for all."""
+
+    is_watched: bool
+
+    def publish(self, event: Event) -> None:
+        """Send an event to where it is watched; nothing where that is here."""
+
+
 class Watchers:
     """An Observer in front of another one."""
 
     def __init__(self, behind: Observer) -> None:
         self._behind = behind
         self._watchers: set[asyncio.Queue[Event | None]] = set()
+        self.elsewhere: Elsewhere | None = None
 
     def visited(self, outcome: Outcome) -> None:
         self._behind.visited(outcome)
-        if self._watchers:
+        if self._watchers or (self.elsewhere is not None and self.elsewhere.is_watched):
             self._publish(
                 {
                     "type": "visit",
@@ -44,7 +54,7 @@ class Watchers:
 
     def regenerated(self, regenerated: Regenerated) -> None:
         self._behind.regenerated(regenerated)
-        if self._watchers:
+        if self._watchers or (self.elsewhere is not None and self.elsewhere.is_watched):
             self._publish(
                 {
                     "type": "regeneration",
@@ -72,10 +82,16 @@ class Watchers:
         """Give a queue that every event from now on comes into, None at the end; a slow reader loses some."""
         queue: asyncio.Queue[Event | None] = asyncio.Queue(_QUEUED)
         self._watchers.add(queue)
+        self._say_whether_watched()
         try:
             yield queue
         finally:
             self._watchers.discard(queue)
+            self._say_whether_watched()
+
+    def _say_whether_watched(self) -> None:
+        if self.elsewhere is not None:
+            self.elsewhere.is_watched = bool(self._watchers)
 
     @property
     def has_room(self) -> bool:
@@ -89,6 +105,12 @@ class Watchers:
             queue.put_nowait(None)
 
     def _publish(self, event: Event) -> None:
+        if self.elsewhere is not None:
+            self.elsewhere.publish(event)
+        self.take(event)
+
+    def take(self, event: Event) -> None:
+        """Tell those who watch here."""
         for queue in self._watchers:
             if not queue.full():
                 queue.put_nowait(event)

@@ -26,7 +26,7 @@ from isr_proxy.core.settings import (
 from isr_proxy.core.settings import StoreSettings as StoreConfig
 from isr_proxy.errors import Problem
 from isr_proxy.origin.client import Client
-from isr_proxy.serve.admin import Reloaded, Wiring, application
+from isr_proxy.serve.admin import Reloaded, Wiring, alone, application
 from isr_proxy.serve.deliver import Delivery
 from isr_proxy.serve.engine import Engine
 from isr_proxy.serve.exchange import Exchange
@@ -152,7 +152,9 @@ async def running(config: Settings, clock: FakeClock | None = None) -> AsyncIter
     server = await asyncio.get_running_loop().create_server(front.connection, "127.0.0.1", 0)
     async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
         rig = Rig(engine, operations, purges, disk, now, session, _url(server), "")
-        wiring = Wiring(operations, observation.render, observation.snapshot, rig.reloaded, rig.ready)
+        wiring = Wiring(
+            operations, observation.render, observation.snapshot, rig.reloaded, rig.ready, alone(operations)
+        )
         runner = web.AppRunner(application(wiring))
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()

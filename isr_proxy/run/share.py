@@ -1,0 +1,59 @@
+"""A worker's share: what its supervisor gives it, all made before the fork.
+
+Knows what is shared and what is the worker's alone. Must not know what becomes of it.
+"""
+
+from __future__ import annotations
+
+import math
+import socket
+from dataclasses import dataclass, replace
+from typing import Final
+
+from isr_proxy.coord.board import Board
+from isr_proxy.coord.placard import Placard
+from isr_proxy.coord.wires import Wires
+from isr_proxy.core.settings import Settings
+from isr_proxy.store.opened import OpenFile
+
+# What the supervisor and its workers write to each other.
+READY: Final = "ready"
+CUT: Final = "cut"
+RELOAD: Final = "reload"
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """One worker's. What is bound for a seat is bound while the supervisor lives, whoever sits there."""
+
+    slot: int
+    incarnation: int  # how many workers were started before this one, in any seat
+    board: Board
+    wires: Wires
+    listen: list[list[list[socket.socket]]]  # by seat, then by address
+    admin: list[socket.socket]
+    claim: OpenFile | None  # of the store's directory; None: it can only be read
+    counts: list[Placard]  # by seat
+    settings: Placard  # the config of the last reload
+    lifeline: int  # ends when the supervisor does
+
+    def close_sockets(self) -> None:
+        """Let go of every socket: nobody listens any more once all workers have."""
+        for seats in (*self.listen, [self.admin]):
+            for sockets in seats:
+                for sock in sockets:
+                    sock.close()
+
+
+def settings_of_one(settings: Settings) -> Settings:
+    """Return one worker's part of what the config gives all of them together."""
+    workers = settings.workers
+    if workers == 1:
+        return settings
+    origin = replace(
+        settings.origin,
+        max_connections=math.ceil(settings.origin.max_connections / workers),
+        max_regenerations=math.ceil(settings.origin.max_regenerations / workers),
+    )
+    store = replace(settings.store, memory=settings.store.memory // workers)
+    return replace(settings, origin=origin, store=store)
