@@ -26,7 +26,7 @@ _EVICTION_BYTE: Final = (1 << 63) - 2
 _UPPER_HALF: Final = 1 << 62  # of the lock file; leases are in the lower one
 _LOCK_SECONDS: Final = 10.0  # a key's files are changed within milliseconds, unless a process is stopped
 _EVICTION_SECONDS: Final = 60.0
-_SETTLE_SECONDS: Final = 5.0
+_SETTLE_SECONDS: Final = 2.0
 _INCARNATION_SHIFT: Final = 40
 
 

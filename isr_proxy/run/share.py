@@ -37,6 +37,10 @@ class Share:
     settings: Placard  # the config of the last reload
     lifeline: int  # ends when the supervisor does
 
+    @property
+    def workers(self) -> int:
+        return len(self.listen)
+
     def close_sockets(self) -> None:
         """Let go of every socket: nobody listens any more once all workers have."""
         for seats in (*self.listen, [self.admin]):
@@ -45,11 +49,8 @@ class Share:
                     sock.close()
 
 
-def settings_of_one(settings: Settings) -> Settings:
-    """Return one worker's part of what the config gives all of them together."""
-    workers = settings.workers
-    if workers == 1:
-        return settings
+def settings_of_one(settings: Settings, workers: int) -> Settings:
+    """Return one worker's part of what the config gives all of them together: so many are there."""
     origin = replace(
         settings.origin,
         max_connections=math.ceil(settings.origin.max_connections / workers),

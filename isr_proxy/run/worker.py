@@ -107,7 +107,7 @@ class Worker:
         """
         require_c_parser()
         if share is not None:
-            settings = settings_of_one(settings)
+            settings = settings_of_one(settings, share.workers)
         foundations = await lay(settings, now, share)
         worker: Worker | None = None
         try:
@@ -247,7 +247,7 @@ class Worker:
     async def adopt(self, settings: Settings) -> tuple[str, ...]:
         """Serve by these settings, which were read just now."""
         if self._share is not None:
-            settings = settings_of_one(settings)
+            settings = settings_of_one(settings, self._share.workers)
         contexts = await asyncio.to_thread(contexts_of, settings.listen)
         client = self._next_client(settings)
         changes = diff(self.settings, settings)

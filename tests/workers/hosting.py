@@ -82,6 +82,15 @@ class Hosted:
                 found[pid] = mine
         return found
 
+    async def speaker(self) -> int:
+        """Return the worker that speaks for all: the one that takes the admin port's connections."""
+        visitor = await Visitor.connect(self.admin)
+        await visitor.get("/healthz")
+        mine = visitor.writer.get_extra_info("sockname")[1]
+        (pid,) = [pid for pid in self.pids if mine in _peer_ports(pid, _port(self.admin))]
+        await visitor.close()
+        return pid
+
     def asking(self, origin: str) -> set[int]:
         """Return the workers that have a connection to an origin."""
         return {pid for pid in self.pids if _has_peer(pid, _port(origin))}
