@@ -20,7 +20,7 @@ WORD: Final = 8
 MAX_WORKERS: Final = 256
 STAMPS: Final = 1 << 16
 
-_EPOCH: Final = 0
+EPOCH: Final = 0
 _WATCHED: Final = 1
 _RESTARTS: Final = 2
 _TALLY: Final = 512
@@ -61,11 +61,11 @@ class Board:
 
     @property
     def epoch(self) -> int:
-        return self.words[_EPOCH]
+        return self.words[EPOCH]
 
     @epoch.setter
     def epoch(self, sequence: int) -> None:
-        self.words[_EPOCH] = sequence
+        self.words[EPOCH] = sequence
 
     @property
     def is_watched(self) -> bool:

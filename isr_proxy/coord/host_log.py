@@ -21,6 +21,7 @@ from typing import Final
 import msgspec
 import structlog
 
+from isr_proxy.coord.board import EPOCH
 from isr_proxy.coord.byte_locks import taken
 from isr_proxy.coord.local import LocalPurgeLog, delete, insert, next_sequence, not_written, open_file, select
 from isr_proxy.coord.seat import LOG_BYTE, Seat
@@ -55,6 +56,7 @@ class HostPurgeLog(LocalPurgeLog):
         self._reader = reader  # for the event loop: the other one may be waiting for the disk, in its thread
         self._seat = seat
         self._board = seat.board
+        self._words = seat.board.words
         self._listeners: list[Callable[[], None]] = []
         seat.post.answer(PURGED, self._told)
         seat.post.on(UNWRITTEN, self._given)
@@ -76,11 +78,11 @@ class HostPurgeLog(LocalPurgeLog):
     # --- following ---
 
     def epoch(self) -> int:
-        return self._board.epoch
+        return self._words[EPOCH]
 
     @property
     def index(self) -> PurgeIndex:
-        if self._index.sequence < self._board.epoch:
+        if self._index.sequence < self._words[EPOCH]:
             self._catch_up()
         return self._index
 

@@ -157,8 +157,12 @@ class Neighbours:
     # --- numbers ---
 
     async def _publish(self, _: bytes) -> bytes:
-        self._placards[self._seat.slot].write(counts.encode(self.counted()))
+        self.publish()
         return b""
+
+    def publish(self) -> None:
+        """Write down what was counted here, for whoever adds up and for whoever sits here next."""
+        self._placards[self._seat.slot].write(counts.encode(self.counted()))
 
     def counted(self) -> counts.Counts:
         """Return all that was counted in this seat."""
@@ -179,7 +183,7 @@ class Neighbours:
         alive = [one for one, row in zip(each, rows, strict=True) if row.is_taken]
         board = self._seat.board
         status = HostStatus(
-            len(alive),
+            sum(row.is_ready for row in rows),
             board.restarts,
             sum(one.gauges.flights for one in alive),
             counts.added(each, "bad_entries"),

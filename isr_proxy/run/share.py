@@ -54,6 +54,7 @@ def settings_of_one(settings: Settings, workers: int) -> Settings:
     origin = replace(
         settings.origin,
         max_connections=math.ceil(settings.origin.max_connections / workers),
+        max_queue=math.ceil(settings.origin.max_queue / workers),
         max_regenerations=math.ceil(settings.origin.max_regenerations / workers),
     )
     store = replace(settings.store, memory=settings.store.memory // workers)

@@ -298,6 +298,8 @@ class Worker:
             task.cancel()
         await asyncio.gather(*self._retiring, return_exceptions=True)
         await self.client.aclose()
+        if self.neighbours is not None:
+            self.neighbours.publish()
         await self.foundations.aclose()
         self.observation.close()
 
