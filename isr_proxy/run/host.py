@@ -33,7 +33,7 @@ from isr_proxy.errors import ConfigError, Problem
 from isr_proxy.run import backoff, foundations
 from isr_proxy.run.listeners import contexts_of, shown
 from isr_proxy.run.seated import forked
-from isr_proxy.run.share import CUT, READY, RELOAD, Share
+from isr_proxy.run.share import ADOPT, CUT, GIVE_BACK, LEAVING, READY, RELOAD, Share
 from isr_proxy.run.sockets import BACKLOG, SocketFile, bind, bind_shared
 from isr_proxy.serve.admin import Reloaded
 
@@ -55,6 +55,12 @@ class _Chair:
     deaths: tuple[float, ...] = ()
     starts_at: float = math.inf  # when the next one is to be started
     is_ready: bool = False
+    is_leaving: bool = False
+    adopter: int | None = None  # the seat whose worker serves this one's queue meanwhile
+
+    @property
+    def serves(self) -> bool:
+        return self.is_ready and not self.is_leaving
 
 
 @dataclass(slots=True)
@@ -215,6 +221,9 @@ class Host:
     def _heard(self, letter: Letter) -> None:
         if letter.kind == READY:
             self._ready(letter.sender)
+        elif letter.kind == LEAVING:
+            self._chairs[letter.sender].is_leaving = True
+            self._find_adopters()
         elif letter.kind == RELOAD:
             self._begin_reload((letter.sender, letter.ticket))
         elif letter.kind == ANSWER and self._reload is not None and letter.ticket == _ticket(self._reload):
@@ -234,10 +243,14 @@ class Host:
             chair.starts_at = time.monotonic() + backoff.LONGEST_PAUSE
             _log.error("a worker cannot be started", worker=slot, error=str(error))
             return
-        chair.starts_at, chair.is_ready = math.inf, False
+        chair.starts_at = math.inf
 
     def _ready(self, slot: int) -> None:
-        self._chairs[slot].is_ready = True
+        chair = self._chairs[slot]
+        chair.is_ready = True
+        if chair.adopter is not None:
+            self._tell(chair.adopter, GIVE_BACK, bytes([slot]))
+            chair.adopter = None
         if not self._has_served and all(chair.is_ready for chair in self._chairs):
             self._has_served = True
             workers, path = len(self._chairs), self._settings.store.path
@@ -252,7 +265,8 @@ class Host:
                     self._ended(slot, chair, os.waitstatus_to_exitcode(status))
 
     def _ended(self, slot: int, chair: _Chair, code: int) -> None:
-        pid, chair.pid = chair.pid, 0
+        pid, chair.pid, was_ready = chair.pid, 0, chair.is_ready
+        chair.is_ready = chair.is_leaving = False
         board, now = self._share.board, time.monotonic()
         board.row(slot).leave()
         if code:  # it may have changed a page and not have said so
@@ -263,7 +277,7 @@ class Host:
         if self._ends_at is not None:
             self._code = self._code or int(code not in (0, -signal.SIGTERM))
             return
-        if not chair.is_ready and not self._has_served:
+        if not was_ready and not self._has_served:
             self._code = 1
             self._stop()
             return
@@ -271,13 +285,27 @@ class Host:
         chair.deaths = (*backoff.remembered(chair.deaths, now), now)
         pause = backoff.pause(chair.deaths, now)
         chair.starts_at = now + pause
+        self._find_adopters()
         _log.error("a worker ended and is replaced", worker=slot, pid=pid, code=code, pause=pause)
 
+    def _find_adopters(self) -> None:
+        """Have somebody serve the queues of empty seats, and of those whose worker takes nobody any more."""
+        serving = [slot for slot, chair in enumerate(self._chairs) if chair.serves]
+        if self._ends_at is not None or not serving:
+            return
+        for slot, chair in enumerate(self._chairs):
+            if not chair.serves and chair.adopter not in serving:
+                chair.adopter = serving[slot % len(serving)]
+                self._tell(chair.adopter, ADOPT, bytes([slot]))
+
     def _tell_all(self, kind: str, body: bytes = b"", ticket: int = 0) -> None:
-        wires = self._share.wires
         for slot, chair in enumerate(self._chairs):
             if chair.pid:
-                wires.send(slot, Letter(wires.supervisor, kind, body, ticket))
+                self._tell(slot, kind, body, ticket)
+
+    def _tell(self, slot: int, kind: str, body: bytes, ticket: int = 0) -> None:
+        wires = self._share.wires
+        wires.send(slot, Letter(wires.supervisor, kind, body, ticket))
 
     def _stop(self) -> None:
         """Let nobody in any more, and have every worker drain."""

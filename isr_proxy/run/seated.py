@@ -22,7 +22,7 @@ import uvloop
 from isr_proxy.core.settings import Settings
 from isr_proxy.errors import ConfigError, IsrProxyError
 from isr_proxy.run import logs
-from isr_proxy.run.share import CUT, READY, RELOAD, Share
+from isr_proxy.run.share import ADOPT, CUT, GIVE_BACK, LEAVING, READY, RELOAD, Share
 from isr_proxy.run.worker import Worker
 from isr_proxy.serve.admin import Reloaded
 
@@ -54,8 +54,11 @@ async def _serve(settings: Settings, share: Share) -> int:
     post = worker.foundations.seat.post
     post.on(CUT, lambda sender, body: _cut(worker, stopping))
     post.answer(RELOAD, _reloading(worker, share))
+    post.answer(ADOPT, _adopting(worker))
+    post.on(GIVE_BACK, lambda sender, body: worker.give_back(body[0]))
     post.tell(post.supervisor, READY)
     await stopping.wait()
+    post.tell(post.supervisor, LEAVING)
     await worker.stop()
     return 0
 
@@ -69,6 +72,14 @@ def _supervisor_ended(loop: asyncio.AbstractEventLoop, lifeline: int, stopping: 
 def _cut(worker: Worker, stopping: asyncio.Event) -> None:
     worker.cut()
     stopping.set()
+
+
+def _adopting(worker: Worker) -> Callable[[bytes], Any]:
+    async def adopt(body: bytes) -> bytes:
+        await worker.adopt_seat(body[0])
+        return b""
+
+    return adopt
 
 
 def _reloading(worker: Worker, share: Share) -> Callable[[bytes], Any]:

@@ -20,6 +20,9 @@ from isr_proxy.store.opened import OpenFile
 READY: Final = "ready"
 CUT: Final = "cut"
 RELOAD: Final = "reload"
+ADOPT: Final = "adopt"  # serve the queues of a seat that is empty
+GIVE_BACK: Final = "give back"
+LEAVING: Final = "leaving"  # from a worker that was told to end by somebody else
 
 
 @dataclass(frozen=True, slots=True)

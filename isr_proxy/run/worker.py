@@ -132,6 +132,14 @@ class Worker:
             seat.post.open()
             seat.row.is_ready = True
 
+    async def adopt_seat(self, seat: int) -> None:
+        """Serve who comes to a seat that is empty."""
+        assert self._share is not None, "there are other seats"
+        await self._listeners.adopt(seat, self._share.listen[seat])
+
+    def give_back(self, seat: int) -> None:
+        self._listeners.give_back(seat)
+
     def _meet_neighbours(self, share: Share | None, watchers: Watchers) -> Neighbours | None:
         seat, purges = self.foundations.seat, self.purges
         if share is None or seat is None or not isinstance(purges, HostPurgeLog):

@@ -93,6 +93,24 @@ async def test_a_worker_that_cannot_live_is_replaced_ever_later(
         assert pauses == [0.0, 0.5, 1.0]
 
 
+async def test_while_a_seat_stays_empty_another_worker_serves_who_comes_there(
+    origin: ScriptedOrigin, tmp_path: Path
+) -> None:
+    origin.on("/p", page("one"))
+    async with hosted(text_of(origin.url, tmp_path / "store", workers=2), tmp_path) as host:
+        speaker = await host.speaker()
+        for replaced in range(1, 5):
+            (victim,) = [pid for pid in host.pids if pid != speaker]
+            host.kill(victim)
+            if replaced < 4:
+                await host.all_ready(replaced)
+        await eventually(lambda: len(host.lines("a worker ended and is replaced")) == 4)
+        await asyncio.gather(*(reads_once(host) for _ in range(40)))
+        assert host.pids == [speaker], "the seat was still empty, for two seconds"
+        await host.all_ready(4)
+        assert len(host.serving(await host.visitors(40))) == 2
+
+
 async def test_a_worker_that_is_told_to_end_is_replaced_without_a_failure(
     origin: ScriptedOrigin, tmp_path: Path
 ) -> None:
