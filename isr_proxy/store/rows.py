@@ -6,6 +6,7 @@ Knows both shapes. Must not know SQL.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 from isr_proxy.core.entry import Meta, State, VaryIndex
 from isr_proxy.core.key import Dimension
@@ -85,7 +86,10 @@ def current(layout: Layout, change: Change) -> Change:
     """Return what a change has come to by now: others may have changed the same file since."""
     try:
         file = open_file(layout.page(change.name))
-        return Forgotten(change.name) if file is None else read_row(change.name, file)
+        if file is None:
+            return Forgotten(change.name)
+        row = read_row(change.name, file)
+        return replace(row, served_at=change.served_at) if isinstance(change, Row) else row
     except (BadEntry, OSError):
         return change
 

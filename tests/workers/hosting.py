@@ -103,8 +103,10 @@ class Hosted:
         raw = b"" if body is None else json.dumps(body).encode()
         head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         visitor.writer.write(f"{head}Content-Length: {len(raw)}\r\n\r\n".encode() + raw)
-        reply = await visitor.reply()
-        await visitor.close()
+        try:
+            reply = await visitor.reply()
+        finally:
+            await visitor.close()
         is_json = reply.headers.get("content-type", "").startswith("application/json")
         return reply.status, json.loads(reply.body) if is_json else reply.text
 
