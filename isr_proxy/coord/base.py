@@ -18,10 +18,10 @@ class Leases(Protocol):
     the fencing token.
     """
 
-    async def acquire(self, digest: bytes) -> bytes | None:
+    async def acquire(self, digest: bytes, patience: float) -> bytes | None:
         """Take the lease: None. Or return what the one before came to, which is not to be tried again.
 
-        Waits while another worker has it. Being cancelled takes nothing.
+        Waits while another worker has it, TimeoutError after `patience` seconds. Who is cancelled has none.
         """
 
     def release(self, digest: bytes, outcome: bytes = b"") -> None:

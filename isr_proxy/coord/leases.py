@@ -36,7 +36,7 @@ _decode = msgspec.msgpack.Decoder(_Released).decode
 class NoLeases:
     """Of one worker alone: its flights collapse all there is."""
 
-    async def acquire(self, digest: bytes) -> bytes | None:
+    async def acquire(self, digest: bytes, patience: float) -> bytes | None:
         return None
 
     def release(self, digest: bytes, outcome: bytes = b"") -> None:
@@ -54,14 +54,15 @@ class HostLeases:
         post.on(RELEASED, self._heard)
         post.on(DIED, lambda sender, body: self._wake_all())
 
-    async def acquire(self, digest: bytes) -> bytes | None:
+    async def acquire(self, digest: bytes, patience: float) -> bytes | None:
         byte = byte_of(digest)
         if self._locks.take(byte):
             return None
         row = self._rows[self._post.slot]
         row.waiting += 1
         try:
-            return await self._wait(byte)
+            async with asyncio.timeout(patience):
+                return await self._wait(byte)
         finally:
             row.waiting -= 1
 

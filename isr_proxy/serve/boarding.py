@@ -40,10 +40,18 @@ class Full(Exception):
 class Boarding:
     """The flights of one process, and what it learned from those that brought nothing to store."""
 
-    def __init__(self, fly: Fly, purges: PurgeLog, leases: Leases, now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        fly: Fly,
+        purges: PurgeLog,
+        leases: Leases,
+        now: Callable[[], float],
+        patience: Callable[[], float],
+    ) -> None:
         self.flights: Flights[Opening] = Flights(_crashed)
         self._fly = fly
         self._leases = leases
+        self._patience = patience
         self._holding: dict[Flight[Opening], Job] = {}  # those that hold their lease
         self._purges = purges
         self._now = now
@@ -97,13 +105,20 @@ class Boarding:
         if job.is_alone:
             await self._fly(flight, job)
             return
-        tidings = await self._leases.acquire(job.identity)
-        if tidings is not None:
-            flight.open(opening_from(tidings))
-            return
-        self._holding[flight] = job
+        try:
+            tidings = await self._leases.acquire(job.identity, self._patience())
+        except TimeoutError:
+            _log.warning(
+                "another worker does not end its fetch; the page is fetched all the same", url=job.key.url
+            )
+        else:
+            if tidings is not None:
+                flight.open(opening_from(tidings))
+                return
+            self._holding[flight] = job
         flight.sequence = self._purges.index.sequence  # the fetch begins now
         flight.opening.add_done_callback(lambda _: self._look_at(flight))
+        flight.on_free = lambda: self._give_up(flight, tidings_of(flight))
         try:
             await self._fly(flight, job)
         finally:

@@ -98,7 +98,7 @@ class Engine:
         self._regenerator = Regenerator(settings, store, purges, client, observer, now)
         self._passthrough = Passthrough(settings, client, self._passed)
         parts = PartFetcher(self._regenerator, store, purges, observer, now, leases)
-        self._boarding = Boarding(parts.fly, purges, leases, now)
+        self._boarding = Boarding(parts.fly, purges, leases, now, self._patience)
         self.purged = self._boarding.purged
         self.variances = self._regenerator.variances
         self.flights = self._boarding.flights
@@ -113,6 +113,10 @@ class Engine:
         self.routes = RouteTable(settings.routes)
         self._regenerator.reconfigure(settings, client)
         self._passthrough = Passthrough(settings, client, self._passed)
+
+    def _patience(self) -> float:
+        """Return how long another worker may take to make a page: it has no more either."""
+        return self.settings.origin.regenerate_timeout
 
     async def _passed(self, request: Request, head: Head) -> None:
         await self.after_pass(request, head)

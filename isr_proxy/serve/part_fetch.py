@@ -291,7 +291,7 @@ class PartFetcher:
         async with self._store.begin(key, draft.admit.variant) as writer:
             trip.flight.open(Streaming(answer.head, draft.admit, draft.span.size, writer, 206))
             try:
-                if not await _receive(answer, writer, deadline):
+                if not await _receive(trip.flight, answer, writer, deadline):
                     return Reason.STORE_FAILED
             except OriginError as error:
                 writer.fail(error)
@@ -312,7 +312,10 @@ class PartFetcher:
     @asynccontextmanager
     async def _leased(self, digest: bytes) -> AsyncIterator[None]:
         """Keep the other workers from joining parts of the same page meanwhile."""
-        await self._leases.acquire(digest)
+        try:
+            await self._leases.acquire(digest, self._regenerator.settings.origin.regenerate_timeout)
+        except TimeoutError as error:
+            raise OriginTimeout(Reason.REGENERATE_TIMEOUT.value, "another worker does not let go") from error
         try:
             yield
         finally:
@@ -426,7 +429,9 @@ def _assembled(trip: _Trip, head: Head, answer: Answer, span: Span) -> Answer:
     return Assembled(head, span.size, exactly(answer.chunks(), span.size), answer)
 
 
-async def _receive(answer: Answer, writer: Writer, deadline: asyncio.Timeout) -> bool:
+async def _receive(
+    flight: Flight[Opening], answer: Answer, writer: Writer, deadline: asyncio.Timeout
+) -> bool:
     """Write a part; False where the disk refused it, and nobody is left to read it."""
     async for chunk in answer.chunks():
         try:
@@ -434,6 +439,7 @@ async def _receive(answer: Answer, writer: Writer, deadline: asyncio.Timeout) ->
         except (StoreError, VisitorGone):
             return False
         if writer.is_abandoned:
+            flight.free(Broken(Failed(Reason.STORE_FAILED)))
             deadline.reschedule(None)  # now it is the visitors' own pace
     await writer.finish()
     return not writer.is_abandoned

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from pathlib import Path
 
 from tests.harness import Reply, Visitor
-from tests.scripted_origin import ScriptedOrigin, Send, Wait, head, page
+from tests.scripted_origin import Close, ScriptedOrigin, Send, Wait, head, page
 from tests.workers.hosting import hosted, text_of
 
 VISITORS = 2000
@@ -103,4 +105,49 @@ async def test_law_3_a_leader_that_is_killed_costs_one_more_fetch(
         again = await asyncio.gather(*[(await host.visitor()).get("/p") for _ in lost])
         assert {reply.text for reply in again} == {"two"}
         assert origin.hits("/p") == 2
+        never.set()
+
+
+async def test_law_8_a_leader_that_is_stopped_holds_nobody_up_for_ever(
+    origin: ScriptedOrigin, tmp_path: Path
+) -> None:
+    never = asyncio.Event()
+    origin.on("/p", [Wait(never), *page("lost")], page("two"))
+    text = text_of(origin.url, tmp_path / "store").replace(
+        "regenerate_timeout: 20s", "regenerate_timeout: 2s"
+    )
+    async with hosted(text, tmp_path) as host:
+        visitors = await host.visitors(40)
+        visitors[0].send("/p")
+        await host.is_flying(1)
+        (leader,) = host.asking(origin.url)
+        serving = host.serving(visitors)
+        host.kill(leader, signal.SIGSTOP)
+        try:
+            async with asyncio.timeout(10):
+                asking = [one for pid, mine in serving.items() if pid != leader for one in mine]
+                assert {reply.text for reply in await asyncio.gather(*await ask_all(asking, "/p"))} == {"two"}
+            assert origin.hits("/p") <= 4  # each of the others
+        finally:
+            os.kill(leader, signal.SIGCONT)
+        never.set()
+
+
+async def test_what_is_too_large_is_asked_for_by_others_before_it_has_all_gone_out(
+    origin: ScriptedOrigin, tmp_path: Path
+) -> None:
+    never, large = asyncio.Event(), b"x" * 300_000
+    start = Send(head(200, {"Content-Type": "text/html", "Transfer-Encoding": "chunked"}))
+    piece = Send(b"%x\r\n" % len(large) + large + b"\r\n")
+    origin.on("/p", [start, piece, Wait(never), Close()], page("small"))
+    text = text_of(origin.url, tmp_path / "store").replace("max_entry: 64MiB", "max_entry: 256KiB")
+    async with hosted(text, tmp_path) as host:
+        visitors = await host.visitors(40)
+        leader, *others = visitors
+        leader.send("/p")
+        await leader.reader.readexactly(200_000)
+        mine = next(mine for mine in host.serving(visitors).values() if leader in mine)
+        async with asyncio.timeout(10):
+            replies = [(await one.get("/p")).text for one in others if one not in mine]
+        assert set(replies) == {"small"}
         never.set()

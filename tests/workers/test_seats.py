@@ -135,8 +135,8 @@ def test_an_inbox_outlives_who_reads_it() -> None:
 async def test_law_3_a_lease_is_had_by_one_and_the_next_is_woken() -> None:
     async with seated() as row:
         one, other = row.leases()
-        assert await one.acquire(b"page") is None
-        waiting = asyncio.ensure_future(other.acquire(b"page"))
+        assert await one.acquire(b"page", 30.0) is None
+        waiting = asyncio.ensure_future(other.acquire(b"page", 30.0))
         await eventually(lambda: row.board.row(1).waiting == 1)
         assert not waiting.done()
         one.release(b"page")
@@ -147,19 +147,19 @@ async def test_law_3_a_lease_is_had_by_one_and_the_next_is_woken() -> None:
 async def test_law_3_who_waits_learns_what_came_of_it() -> None:
     async with seated() as row:
         one, other = row.leases()
-        assert await one.acquire(b"page") is None
-        waiting = asyncio.ensure_future(other.acquire(b"page"))
+        assert await one.acquire(b"page", 30.0) is None
+        waiting = asyncio.ensure_future(other.acquire(b"page", 30.0))
         await eventually(lambda: row.board.row(1).waiting == 1)
         one.release(b"page", b"it failed")
         assert await asyncio.wait_for(waiting, 0.5) == b"it failed"
-        assert await other.acquire(b"page") is None  # and the lease is free
+        assert await other.acquire(b"page", 30.0) is None  # and the lease is free
 
 
 async def test_law_3_the_lease_of_the_dead_is_free_at_once() -> None:
     async with seated() as row:
         one, other = row.leases()
-        assert await one.acquire(b"page") is None
-        waiting = asyncio.ensure_future(other.acquire(b"page"))
+        assert await one.acquire(b"page", 30.0) is None
+        waiting = asyncio.ensure_future(other.acquire(b"page", 30.0))
         await eventually(lambda: row.board.row(1).waiting == 1)
         row.die(0)
         assert await asyncio.wait_for(waiting, 0.5) is None
@@ -168,24 +168,33 @@ async def test_law_3_the_lease_of_the_dead_is_free_at_once() -> None:
 async def test_law_3_should_a_letter_be_lost_who_waits_looks_for_himself() -> None:
     async with seated() as row:
         one, other = row.leases()
-        assert await one.acquire(b"page") is None
-        waiting = asyncio.ensure_future(other.acquire(b"page"))
+        assert await one.acquire(b"page", 30.0) is None
+        waiting = asyncio.ensure_future(other.acquire(b"page", 30.0))
         await eventually(lambda: row.board.row(1).waiting == 1)
         with patch.object(row.wires, "send", return_value=True):
             one.release(b"page")
         assert await asyncio.wait_for(waiting, 5.0) is None
 
 
+async def test_law_8_nobody_waits_for_ever() -> None:
+    async with seated() as row:
+        one, other = row.leases()
+        assert await one.acquire(b"page", 30.0) is None
+        with pytest.raises(TimeoutError):
+            await other.acquire(b"page", 0.05)
+        assert row.board.row(1).waiting == 0
+
+
 async def test_law_3_who_stops_waiting_has_nothing() -> None:
     async with seated() as row:
         one, other = row.leases()
-        assert await one.acquire(b"page") is None
-        waiting = asyncio.ensure_future(other.acquire(b"page"))
+        assert await one.acquire(b"page", 30.0) is None
+        waiting = asyncio.ensure_future(other.acquire(b"page", 30.0))
         await eventually(lambda: row.board.row(1).waiting == 1)
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
         one.release(b"page")
-        assert await one.acquire(b"page") is None
+        assert await one.acquire(b"page", 30.0) is None
         assert row.board.row(1).waiting == 0
 
 
