@@ -12,7 +12,6 @@ from prometheus_client.registry import Collector
 
 from isr_proxy.core.settings import LogSettings
 from isr_proxy.serve.counts import Counts, added
-from isr_proxy.serve.families import gauge, plain_counter
 from isr_proxy.serve.observe import Observation, Readings
 
 
@@ -28,10 +27,9 @@ def summed(each: Iterable[Counts], readings: Readings, processes: Collector) -> 
 class ProcessesOfAll(Collector):
     """What prometheus-client tells of one process, of all workers together."""
 
-    def __init__(self, each: Sequence[Counts], alive: Sequence[Counts], restarts: int) -> None:
+    def __init__(self, each: Sequence[Counts], alive: Sequence[Counts]) -> None:
         self._each = each
         self._alive = alive
-        self._restarts = restarts
 
     def collect(self) -> Iterable[Metric]:
         gauges = [one.gauges for one in self._alive]
@@ -41,5 +39,3 @@ class ProcessesOfAll(Collector):
         yield GaugeMetricFamily("process_resident_memory_bytes", "Memory of all workers", value=resident)
         files = sum(one.open_files for one in gauges)
         yield GaugeMetricFamily("process_open_fds", "Open files of all workers", value=files)
-        yield gauge("workers", "Workers that are alive", len(self._alive))
-        yield plain_counter("worker_restarts", "Workers that had to be replaced", self._restarts)

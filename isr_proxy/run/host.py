@@ -17,6 +17,7 @@ import selectors
 import signal
 import socket
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -30,10 +31,11 @@ from isr_proxy.coord.post import ANSWER, DIED
 from isr_proxy.coord.wires import Letter, Wires
 from isr_proxy.core.settings import Settings, UnixAddress
 from isr_proxy.errors import ConfigError, Problem
+from isr_proxy.origin.client import Client
 from isr_proxy.run import backoff, foundations
 from isr_proxy.run.listeners import contexts_of, shown
 from isr_proxy.run.seated import forked
-from isr_proxy.run.share import ADOPT, CUT, GIVE_BACK, LEAVING, READY, RELOAD, Share
+from isr_proxy.run.share import ADOPT, CUT, GIVE_BACK, LEAVING, READY, RELOAD, Share, for_successors
 from isr_proxy.run.sockets import BACKLOG, SocketFile, bind, bind_shared
 from isr_proxy.serve.admin import Reloaded
 
@@ -45,6 +47,8 @@ _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 _STOP_SECONDS: Final = 40.0  # a worker's own drain, and something more
 _CUT_SECONDS: Final = 5.0
 _RELOAD_SECONDS: Final = 30.0
+_AGAIN_SECONDS: Final = 0.02
+_UNSENT: Final = 256
 
 
 @dataclass(slots=True)
@@ -52,6 +56,7 @@ class _Chair:
     """One seat as the supervisor sees it."""
 
     pid: int = 0
+    incarnation: int = 0  # of who sits there
     deaths: tuple[float, ...] = ()
     starts_at: float = math.inf  # when the next one is to be started
     is_ready: bool = False
@@ -89,6 +94,7 @@ class Host:
         self._waiting: list[tuple[int, int] | None] = []  # reloads that are asked for meanwhile
         self._ends_at: float | None = None  # when whoever still runs is killed
         self._code = 0
+        self._unsent: dict[int, deque[Letter]] = {}  # by seat: its inbox was full
         self.urls: tuple[str, ...] = ()
         self.admin_url = ""
 
@@ -181,6 +187,7 @@ class Host:
         due = [chair.starts_at for chair in self._chairs]
         due.append(math.inf if self._ends_at is None else self._ends_at)
         due.append(math.inf if self._reload is None else self._reload.ends_at)
+        due.append(time.monotonic() + _AGAIN_SECONDS if self._unsent else math.inf)
         seconds = min(due) - time.monotonic()
         self._selector.select(None if seconds == math.inf else max(0.0, seconds))
 
@@ -190,6 +197,7 @@ class Host:
         self._bury()
         while (letter := self._share.wires.receive(self._share.wires.supervisor)) is not None:
             self._heard(letter)
+        self._send_unsent()
         now = time.monotonic()
         for slot, chair in enumerate(self._chairs):
             if chair.starts_at <= now:
@@ -219,10 +227,11 @@ class Host:
                 pass
 
     def _heard(self, letter: Letter) -> None:
-        if letter.kind == READY:
-            self._ready(letter.sender)
-        elif letter.kind == LEAVING:
-            self._chairs[letter.sender].is_leaving = True
+        chair = self._chairs[letter.sender]
+        if letter.kind == READY and letter.ticket == chair.incarnation:
+            self._ready(letter.sender, chair)
+        elif letter.kind == LEAVING and letter.ticket == chair.incarnation:
+            chair.is_leaving = True
             self._find_adopters()
         elif letter.kind == RELOAD:
             self._begin_reload((letter.sender, letter.ticket))
@@ -235,18 +244,20 @@ class Host:
         chair, row = self._chairs[slot], self._share.board.row(slot)
         self._started += 1
         share = replace(self._share, slot=slot, incarnation=self._started)
+        chair.incarnation, chair.starts_at = self._started, math.inf
         row.take()
+        # What a signal would do before the child has let go of our handlers, it must not do here.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         try:
             chair.pid = forked(self._settings, share, self._forget)
         except OSError as error:
             row.leave()
             chair.starts_at = time.monotonic() + backoff.LONGEST_PAUSE
             _log.error("a worker cannot be started", worker=slot, error=str(error))
-            return
-        chair.starts_at = math.inf
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
 
-    def _ready(self, slot: int) -> None:
-        chair = self._chairs[slot]
+    def _ready(self, slot: int, chair: _Chair) -> None:
         chair.is_ready = True
         if chair.adopter is not None:
             self._tell(chair.adopter, GIVE_BACK, bytes([slot]))
@@ -305,7 +316,16 @@ class Host:
 
     def _tell(self, slot: int, kind: str, body: bytes, ticket: int = 0) -> None:
         wires = self._share.wires
-        wires.send(slot, Letter(wires.supervisor, kind, body, ticket))
+        letter = Letter(wires.supervisor, kind, body, ticket)
+        if slot in self._unsent or not wires.send(slot, letter):
+            self._unsent.setdefault(slot, deque(maxlen=_UNSENT)).append(letter)
+
+    def _send_unsent(self) -> None:
+        for slot, letters in list(self._unsent.items()):
+            while letters and self._share.wires.send(slot, letters[0]):
+                letters.popleft()
+            if not letters or not self._chairs[slot].pid:
+                del self._unsent[slot]
 
     def _stop(self) -> None:
         """Let nobody in any more, and have every worker drain."""
@@ -333,13 +353,14 @@ class Host:
         try:
             settings = self._load()
             contexts_of(settings.listen)
+            Client(settings.origin)  # its certificates
         except ConfigError as error:
             self._refuse(asker, error.problems)
             return
         except OSError as error:
             self._refuse(asker, (Problem("", 1, 1, "", str(error)),))
             return
-        self._settings = replace(settings, workers=self._settings.workers)
+        self._settings = for_successors(settings, self._settings)
         self._share.settings.write(pickle.dumps(settings))
         alive = {slot for slot, chair in enumerate(self._chairs) if chair.pid}
         self._reload = _Reload(alive, time.monotonic() + _RELOAD_SECONDS, asker)
@@ -376,9 +397,8 @@ class Host:
 
     def _reply(self, asker: tuple[int, int] | None, said: Reloaded) -> None:
         if asker is not None:
-            wires = self._share.wires
             slot, ticket = asker
-            wires.send(slot, Letter(wires.supervisor, ANSWER, msgspec.json.encode(said), ticket))
+            self._tell(slot, ANSWER, msgspec.json.encode(said), ticket)
 
 
 def _ticket(reload: _Reload) -> int:
@@ -394,6 +414,7 @@ def _forgetting(
         signal.set_wakeup_fd(-1)
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         os.close(lifeline)
         selector.close()
         reading.close()

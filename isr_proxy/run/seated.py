@@ -56,9 +56,9 @@ async def _serve(settings: Settings, share: Share) -> int:
     post.answer(RELOAD, _reloading(worker, share))
     post.answer(ADOPT, _adopting(worker))
     post.on(GIVE_BACK, lambda sender, body: worker.give_back(body[0]))
-    post.tell(post.supervisor, READY)
+    post.tell(post.supervisor, READY, ticket=share.incarnation)
     await stopping.wait()
-    post.tell(post.supervisor, LEAVING)
+    post.tell(post.supervisor, LEAVING, ticket=share.incarnation)
     await worker.stop()
     return 0
 

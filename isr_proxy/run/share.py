@@ -52,6 +52,17 @@ class Share:
                     sock.close()
 
 
+def for_successors(read: Settings, running: Settings) -> Settings:
+    """Return by what a worker is started after a reload: what needs a restart is as it was at the start."""
+    tls = {str(address): address.tls for address in read.listen}
+    listen = tuple(
+        replace(address, tls=tls.get(str(address)) or address.tls) if address.tls is not None else address
+        for address in running.listen
+    )
+    admin = replace(read.admin, listen=running.admin.listen)
+    return replace(read, listen=listen, workers=running.workers, admin=admin, store=running.store)
+
+
 def settings_of_one(settings: Settings, workers: int) -> Settings:
     """Return one worker's part of what the config gives all of them together: so many are there."""
     origin = replace(

@@ -130,6 +130,7 @@ class HostStatus:
     flying: int
     bad_entries: int
     failures: int
+    evictions: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +150,8 @@ def alone(operations: Operations) -> Callable[[], Awaitable[HostStatus]]:
 
     async def gather() -> HostStatus:
         stat = operations.disk.stat()
-        return HostStatus(1, 0, len(operations.engine.flights), stat.bad_entries, stat.failures)
+        flying = len(operations.engine.flights)
+        return HostStatus(1, 0, flying, stat.bad_entries, stat.failures, stat.evictions)
 
     return gather
 
@@ -257,7 +259,12 @@ class Admin:
         operations, counts = self._operations, self._wiring.snapshot()
         engine = operations.engine
         flying = RegenerationsStatus(flying=host.flying, by_reason=dict(counts.regenerations))
-        store = replace(operations.disk.stat(), bad_entries=host.bad_entries, failures=host.failures)
+        store = replace(
+            operations.disk.stat(),
+            bad_entries=host.bad_entries,
+            failures=host.failures,
+            evictions=host.evictions,
+        )
         return _reply(
             StatusReply(
                 version=__version__,

@@ -58,13 +58,15 @@ _Visits = tuple[str | None, str, str, int]  # route, X-Cache, reason, hundreds o
 
 @dataclass(frozen=True, slots=True)
 class Readings:
-    """Numbers that other rooms keep; the last two only ever grow."""
+    """Numbers that other rooms keep; failures, bad entries and restarts only ever grow."""
 
     flights: int = 0
     store_bytes: int = 0
     store_entries: int = 0
     bad_entries: int = 0
     store_failures: int = 0
+    workers: int = 1
+    worker_restarts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +238,8 @@ class Observation:
         yield gauge("store_entries", "Stored pages", readings.store_entries)
         yield plain_counter("store_bad_entries", "Broken files, moved aside", readings.bad_entries)
         yield plain_counter("store_failures", "Times the disk refused", readings.store_failures)
+        yield gauge("workers", "Workers that are alive", readings.workers)
+        yield plain_counter("worker_restarts", "Workers that had to be replaced", readings.worker_restarts)
         yield plain_counter("log_lines_dropped", "Lines of the access log nobody took", self._lines_dropped())
 
     # --- among several workers ---

@@ -81,6 +81,22 @@ async def test_a_successor_has_the_config_of_the_last_reload(origin: ScriptedOri
         assert await ttls(await host.visitors(40)) == {"max-age=3"}
 
 
+async def test_what_needs_a_restart_does_not_keep_a_successor_from_starting(
+    origin: ScriptedOrigin, tmp_path: Path
+) -> None:
+    origin.on("/p", page("one"))
+    text = text_of(origin.url, tmp_path / "store")
+    async with hosted(text, tmp_path) as host:
+        more = text.replace("listen: 127.0.0.1:0\n", "listen: ['127.0.0.1:1', '127.0.0.1:2']\n", 1)
+        more = with_ttl(more.replace(str(tmp_path / "store"), str(tmp_path / "elsewhere")), "max-age=5")
+        host.config.write_text(more)
+        status, said = await host.call("POST", "/v1/reload")
+        assert (status, len(said["needs_restart"])) == (200, 2)
+        host.kill(host.pids[-1])
+        await host.all_ready(1)
+        assert await ttls(await host.visitors(40)) == {"max-age=5"}
+
+
 async def test_what_needs_a_restart_is_said(origin: ScriptedOrigin, tmp_path: Path) -> None:
     text = text_of(origin.url, tmp_path / "store")
     async with hosted(text, tmp_path) as host:
