@@ -74,8 +74,8 @@ class MemoryTier:
         self._protected: OrderedDict[Name, _Slot] = OrderedDict()
         self._varying: dict[bytes, _Varying] = {}
         self._reads: dict[bytes, _Read] = {}
-        self._place = behind.company.place
-        self._stamps = behind.company.stamps
+        self.place = behind.company.place  # which stamp a key has
+        self.stamps = behind.company.stamps  # what was made of an entry is true while its stamp is the same
         behind.on_change(self._changed)
 
     def __len__(self) -> int:
@@ -87,7 +87,7 @@ class MemoryTier:
         """Answer from memory, else ask the store behind without waiting."""
         name = self._name_for(key, fields)
         slot = self._probation.get(name) or self._protected.get(name)
-        if slot is not None and slot.stamp != self._stamps[slot.place]:
+        if slot is not None and slot.stamp != self.stamps[slot.place]:
             self.forget(name)
         elif slot is not None and slot.entry.key == key:
             self._hit(name, slot)
@@ -167,7 +167,7 @@ class MemoryTier:
             self._admit(entry, stamp)
 
     def _stamp(self, digest: bytes) -> int:
-        return self._stamps[self._place(digest)]
+        return self.stamps[self.place(digest)]
 
     # --- what is held ---
 
@@ -182,7 +182,7 @@ class MemoryTier:
         elif (varying := self._varying.get(name)) is not None:  # not any more
             for variant in list(varying.held):
                 self.forget(variant)
-        self._probation[name] = _Slot(entry, weight, self._place(entry.key.digest), stamp)
+        self._probation[name] = _Slot(entry, weight, self.place(entry.key.digest), stamp)
         self.size_bytes += weight
         self._shrink()
 

@@ -144,15 +144,15 @@ def text_of(origin: str, store: Path, routes: str = ROUTE, *, workers: int = 4, 
 
 
 @asynccontextmanager
-async def hosted(text: str, folder: Path) -> AsyncIterator[Hosted]:
-    """Serve by this config until the end of the block."""
+async def hosted(text: str, folder: Path, *, stdout: int = subprocess.DEVNULL) -> AsyncIterator[Hosted]:
+    """Serve by this config until the end of the block; `stdout` is where the access log goes."""
     file, log = folder / "hosted.yaml", folder / "hosted.log"
     file.write_text(text)
     with log.open("wb") as out:
         process = subprocess.Popen(  # noqa: ASYNC220  forking takes a millisecond, and this is a test
             [sys.executable, "-m", "isr_proxy", "serve", "--config", str(file)],
             cwd=ROOT,
-            stdout=subprocess.DEVNULL,
+            stdout=stdout,
             stderr=out,
         )
     host = Hosted(process, log, file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import stat
 import subprocess
@@ -83,6 +84,30 @@ async def test_law_2_an_unsafe_request_to_one_worker_counts_in_all(
         assert (await visitors[-1].get("/p", {"Content-Length": "0"}, method="POST")).text == "changed"
         assert {(await visitor.get("/p")).text for visitor in visitors} == {"two"}
         assert origin.hits("/p") == 3
+
+
+async def test_lines_of_the_access_log_stay_whole_however_slowly_they_are_read(
+    origin: ScriptedOrigin, tmp_path: Path
+) -> None:
+    origin.on("/p", page("one"))
+    text = text_of(origin.url, tmp_path / "store").replace("access: false", "access: true")
+    reading, writing = os.pipe()
+    async with hosted(text, tmp_path, stdout=writing) as host:
+        os.close(writing)
+        visitors = await host.visitors(40)
+        for _ in range(20):  # 200 KB, where a pipe has room for 64
+            await asyncio.gather(*(visitor.get("/p", {"User-Agent": "x" * 200}) for visitor in visitors))
+        lines = await asyncio.to_thread(read_lines, reading, 800)
+        assert {json.loads(line)["path"] for line in lines} == {"/p"}
+
+
+def read_lines(descriptor: int, count: int) -> list[bytes]:
+    """Read so many lines, slowly at first."""
+    with os.fdopen(descriptor, "rb", buffering=0) as pipe:
+        data = b""
+        while data.count(b"\n") < count:
+            data += pipe.read(512)
+    return data.splitlines()
 
 
 async def test_a_unix_socket_is_everybodys(origin: ScriptedOrigin, tmp_path: Path) -> None:
