@@ -125,10 +125,8 @@ class Host:
         settings = self._settings
         seats: list[list[list[socket.socket]]] = [[] for _ in self._chairs]
         admin: list[socket.socket] = []
-        share = Share(
-            0, 0, Board.make(), Wires(settings.workers), seats, admin, None, [], Placard("config"), -1
-        )
-        self._share = share
+        board, wires = Board.make(), Wires(settings.workers)
+        self._share = Share(0, _now(), 0, board, wires, seats, admin, None, [], Placard("config"), -1)
         try:
             urls = []
             for address in settings.listen:
@@ -148,7 +146,7 @@ class Host:
 
     def _lay(self, lifeline: int) -> Share:
         share = self._share
-        claim = foundations.claim_for_all(self._settings.store, time.time, share)  # noqa: TID251
+        claim = foundations.claim_for_all(self._settings.store, _now, share)
         for sockets in (*(each for seat in share.listen for each in seat), share.admin):
             for sock in sockets:
                 sock.listen(BACKLOG)
@@ -399,6 +397,10 @@ class Host:
         if asker is not None:
             slot, ticket = asker
             self._tell(slot, ANSWER, msgspec.json.encode(said), ticket)
+
+
+def _now() -> float:
+    return time.time()  # noqa: TID251  the one wall clock of the supervisor
 
 
 def _ticket(reload: _Reload) -> int:

@@ -30,6 +30,7 @@ class Share:
     """One worker's. What is bound for a seat is bound while the supervisor lives, whoever sits there."""
 
     slot: int
+    started_at: float  # the supervisor
     incarnation: int  # how many workers were started before this one, in any seat
     board: Board
     wires: Wires

@@ -128,7 +128,8 @@ class Worker:
             self.operations.start()
         else:
             self.operations.follow()
-        if seat is not None:
+        if seat is not None and self._share is not None:
+            self.operations.started_at = self._share.started_at
             seat.post.open()
             seat.row.is_ready = True
 
