@@ -49,6 +49,7 @@ class Board:
         self.descriptor = descriptor
         self._memory = mmap.mmap(descriptor, _WORDS * WORD)
         self.words = memoryview(self._memory).cast("q")
+        self.watched = self.words[_WATCHED : _WATCHED + 1]  # not 0: somebody watches what happens
         self.stamps = self.words[_STAMPS_AT:]
         self.tally = self.words[_TALLY : _TALLY + TALLY_WORDS]
 
@@ -66,15 +67,6 @@ class Board:
     @epoch.setter
     def epoch(self, sequence: int) -> None:
         self.words[EPOCH] = sequence
-
-    @property
-    def is_watched(self) -> bool:
-        """Tell whether somebody watches what happens, at the worker that speaks for all."""
-        return self.words[_WATCHED] != 0
-
-    @is_watched.setter
-    def is_watched(self, watched: bool) -> None:
-        self.words[_WATCHED] = int(watched)
 
     @property
     def restarts(self) -> int:

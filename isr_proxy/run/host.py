@@ -361,7 +361,7 @@ class Host:
         self._settings = for_successors(settings, self._settings)
         self._share.settings.write(pickle.dumps(settings))
         alive = {slot for slot, chair in enumerate(self._chairs) if chair.pid}
-        self._reload = _Reload(alive, time.monotonic() + _RELOAD_SECONDS, asker)
+        self._reload = _Reload(alive, time.monotonic() + (_RELOAD_SECONDS if alive else 0.0), asker)
         self._tell_all(RELOAD, ticket=_ticket(self._reload))
 
     def _refuse(self, asker: tuple[int, int] | None, problems: tuple[Problem, ...]) -> None:

@@ -88,10 +88,12 @@ class Neighbours:
         self._listen()
         if seat.is_first:
             parts.operations.sweeper.oldest = self._oldest
+            seat.board.watched[0] = 0  # whoever watched a predecessor has been cut off
         else:
             parts.operations.count_and_sweep = self._count
             parts.operations.kick = lambda sequence: self._post.tell(_SPEAKER, _KICK, _encode(sequence))
-        parts.watchers.elsewhere = _Elsewhere(seat)
+            parts.watchers.send = self._send
+        parts.watchers.is_watched = seat.board.watched
 
     def _answer(self) -> None:
         post, parts = self._post, self._parts
@@ -155,7 +157,13 @@ class Neighbours:
     async def _says_whether_flying(self, body: bytes) -> bytes:
         return _encode(int(self._parts.engine.flights.is_flying(_decode_place(body))))
 
-    # --- numbers ---
+    # --- events and numbers ---
+
+    def _send(self, event: Event) -> None:
+        """Send an event to where it is watched."""
+        body = json.dumps(event).encode()
+        if len(body) <= MAX_BODY_BYTES:
+            self._post.tell(_SPEAKER, _EVENT, body)
 
     async def _publish(self, _: bytes) -> bytes:
         self.publish()
@@ -203,28 +211,6 @@ class Neighbours:
         )
         self.all = summed(each, readings, ProcessesOfAll(each, alive))
         return status
-
-
-class _Elsewhere:
-    """Where events are watched: at the first worker."""
-
-    def __init__(self, seat: Seat) -> None:
-        self._seat = seat
-
-    @property
-    def is_watched(self) -> bool:
-        return self._seat.board.is_watched
-
-    @is_watched.setter
-    def is_watched(self, watched: bool) -> None:
-        if self._seat.is_first:
-            self._seat.board.is_watched = watched
-
-    def publish(self, event: Event) -> None:
-        if not self._seat.is_first and self.is_watched:
-            body = json.dumps(event).encode()
-            if len(body) <= MAX_BODY_BYTES:
-                self._seat.post.tell(_SPEAKER, _EVENT, body)
 
 
 def is_flying_here(flights: Flights[Any]) -> Callable[[Hashable], Any]:

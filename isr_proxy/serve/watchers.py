@@ -7,25 +7,17 @@ them on.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final, Protocol
+from typing import Any, Final, TypeAlias
 
 from isr_proxy.serve.outcome import Observer, Outcome, Purged, Regenerated
 
 Event = dict[str, Any]
+Word: TypeAlias = "memoryview[int] | list[int]"
 
 _QUEUED: Final = 256  # events a watcher may be behind; what is more is lost to him
 MAX_WATCHERS: Final = 32
-
-
-class Elsewhere(Protocol):
-    """Where the other workers are, of which one may be watched for all."""
-
-    is_watched: bool
-
-    def publish(self, event: Event) -> None:
-        """Send an event to where it is watched; nothing where that is here."""
 
 
 class Watchers:
@@ -34,12 +26,14 @@ class Watchers:
     def __init__(self, behind: Observer) -> None:
         self._behind = behind
         self._watchers: set[asyncio.Queue[Event | None]] = set()
-        self.elsewhere: Elsewhere | None = None
+        # One word, not 0 while anybody watches: of several workers, anybody at the one that speaks for all.
+        self.is_watched: Word = [0]
+        self.send: Callable[[Event], None] = self.take  # to where it is watched
 
     def visited(self, outcome: Outcome) -> None:
         self._behind.visited(outcome)
-        if self._watchers or (self.elsewhere is not None and self.elsewhere.is_watched):
-            self._publish(
+        if self.is_watched[0]:
+            self.send(
                 {
                     "type": "visit",
                     "method": outcome.request.method,
@@ -54,8 +48,8 @@ class Watchers:
 
     def regenerated(self, regenerated: Regenerated) -> None:
         self._behind.regenerated(regenerated)
-        if self._watchers or (self.elsewhere is not None and self.elsewhere.is_watched):
-            self._publish(
+        if self.is_watched[0]:
+            self.send(
                 {
                     "type": "regeneration",
                     "url": regenerated.key.url,
@@ -68,7 +62,7 @@ class Watchers:
 
     def purged(self, purged: Purged) -> None:
         self._behind.purged(purged)
-        self._publish(
+        self.send(
             {
                 "type": "purge",
                 "sequence": purged.sequence,
@@ -82,16 +76,12 @@ class Watchers:
         """Give a queue that every event from now on comes into, None at the end; a slow reader loses some."""
         queue: asyncio.Queue[Event | None] = asyncio.Queue(_QUEUED)
         self._watchers.add(queue)
-        self._say_whether_watched()
+        self.is_watched[0] = 1
         try:
             yield queue
         finally:
             self._watchers.discard(queue)
-            self._say_whether_watched()
-
-    def _say_whether_watched(self) -> None:
-        if self.elsewhere is not None:
-            self.elsewhere.is_watched = bool(self._watchers)
+            self.is_watched[0] = int(bool(self._watchers))
 
     @property
     def has_room(self) -> bool:
@@ -103,11 +93,6 @@ class Watchers:
             if queue.full():
                 queue.get_nowait()
             queue.put_nowait(None)
-
-    def _publish(self, event: Event) -> None:
-        if self.elsewhere is not None:
-            self.elsewhere.publish(event)
-        self.take(event)
 
     def take(self, event: Event) -> None:
         """Tell those who watch here."""
