@@ -97,11 +97,12 @@ class Hosted:
 
     # --- operators ---
 
-    async def call(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
+    async def call(self, method: str, path: str, body: object = None, token: str = "none") -> tuple[int, Any]:
         """Call the admin API; returns status and what it said."""
         visitor = await Visitor.connect(self.admin)
         raw = b"" if body is None else json.dumps(body).encode()
         head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        head += f"Authorization: Bearer {token}\r\n"
         visitor.writer.write(f"{head}Content-Length: {len(raw)}\r\n\r\n".encode() + raw)
         try:
             reply = await visitor.reply()
@@ -110,17 +111,17 @@ class Hosted:
         is_json = reply.headers.get("content-type", "").startswith("application/json")
         return reply.status, json.loads(reply.body) if is_json else reply.text
 
-    async def status(self) -> dict[str, Any]:
-        status, said = await self.call("GET", "/v1/status")
+    async def status(self, token: str = "none") -> dict[str, Any]:
+        status, said = await self.call("GET", "/v1/status", token=token)
         assert status == 200, said
         assert isinstance(said, dict)
         return said
 
-    async def is_flying(self, count: int) -> None:
+    async def is_flying(self, count: int, token: str = "none") -> None:
         """Wait until so many fetches for the store are under way, over all workers."""
         async with asyncio.timeout(10):
             while True:
-                if (await self.status())["regenerations"]["flying"] == count:
+                if (await self.status(token))["regenerations"]["flying"] == count:
                     return
                 await asyncio.sleep(0.02)
 

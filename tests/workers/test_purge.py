@@ -139,10 +139,48 @@ async def test_purge_on_the_main_port_counts_what_all_workers_stored(
         f"admin: {{listen: 127.0.0.1:0, token: {token}, purge_method: true}}",
     )
     async with hosted(text, tmp_path) as host:
-        async with asyncio.timeout(10):
-            visitors = [await host.visitor() for _ in range(40)]
-            for visitor in visitors:
+        async with asyncio.timeout(20):
+            for visitor, *_ in host.serving(await host.visitors(40)).values():
                 await visitor.get("/p")
+                await host.is_flying(0, token)  # it is stored
                 reply = await visitor.get("/p", {"Authorization": f"Bearer {token}"}, method="PURGE")
                 assert (reply.status, '"matched": 1' in reply.text) == (200, True), reply.text
-        assert origin.hits("/p") == 40
+        assert origin.hits("/p") == 4
+
+
+async def reads_through_deaths(host: Hosted, since: list[int], old: list[int], until: asyncio.Event) -> int:
+    """Read again and again, on a new connection whenever the worker of this one has died."""
+    count, visitor = 0, await Visitor.connect(host.url)
+    while not until.is_set():
+        least = since[0]
+        try:
+            number = int((await visitor.get("/p")).text)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            await visitor.close()
+            visitor = await Visitor.connect(host.url)
+            continue
+        if number < least:
+            old.append(number)
+        count += 1
+    await visitor.close()
+    return count
+
+
+async def test_law_2_holds_while_workers_die(origin: ScriptedOrigin, tmp_path: Path) -> None:
+    versions = Versions()
+    origin.on("/p", versions)
+    async with hosted(text_of(origin.url, tmp_path / "store"), tmp_path) as host:
+        since, old, until = [0], list[int](), asyncio.Event()
+        readers = [asyncio.ensure_future(reads_through_deaths(host, since, old, until)) for _ in range(24)]
+        speaker = await host.speaker()
+        for number in range(1, 13):
+            if number % 4 == 0:
+                host.kill(next(pid for pid in host.pids if pid != speaker))
+            versions.number = number
+            assert (await host.call("POST", "/v1/purge", {"paths": ["/p"]}))[0] == 200
+            since[0] = number
+            await asyncio.sleep(0.05)
+        until.set()
+        assert min(await asyncio.gather(*readers)) > 0
+        assert old == []
+        assert (await host.status())["worker_restarts"] == 3
