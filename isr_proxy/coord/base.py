@@ -5,6 +5,7 @@ Knows keys, leases and purge records. Must not know stores, origins or HTTP.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from isr_proxy.core.purges import PurgeIndex, Selector
@@ -35,10 +36,11 @@ class PurgeLog(Protocol):
     def index(self) -> PurgeIndex:
         """The records in force anywhere on this host, for lookups: brought up to date before it is given."""
 
-    def epoch(self) -> int:
-        """Return what changes whenever a record is put in force anywhere on this host; costs next to nothing.
+    @property
+    def epochs(self) -> Sequence[int]:
+        """One number, which changes whenever a record is put in force anywhere on this host.
 
-        What was judged at one epoch still holds while the epoch is the same.
+        What was judged by the index after it was read still holds while it is the same.
         """
 
     async def append(self, selectors: tuple[Selector, ...], *, now: float) -> int:

@@ -56,7 +56,7 @@ class HostPurgeLog(LocalPurgeLog):
         self._reader = reader  # for the event loop: the other one may be waiting for the disk, in its thread
         self._seat = seat
         self._board = seat.board
-        self._words = seat.board.words
+        self._epochs = seat.board.words[EPOCH : EPOCH + 1]
         self._listeners: list[Callable[[], None]] = []
         seat.post.answer(PURGED, self._told)
         seat.post.on(UNWRITTEN, self._given)
@@ -77,12 +77,9 @@ class HostPurgeLog(LocalPurgeLog):
 
     # --- following ---
 
-    def epoch(self) -> int:
-        return self._words[EPOCH]
-
     @property
     def index(self) -> PurgeIndex:
-        if self._index.sequence < self._words[EPOCH]:
+        if self._index.sequence < self._epochs[0]:
             self._catch_up()
         return self._index
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
@@ -44,6 +44,7 @@ class LocalPurgeLog:
         self._executor = executor
         self._lock = asyncio.Lock()
         self._index = PurgeIndex()
+        self._epochs: list[int] | memoryview[int] = [0]
 
     @classmethod
     async def open(cls, path: Path, *, now: float) -> LocalPurgeLog:
@@ -67,8 +68,9 @@ class LocalPurgeLog:
     def index(self) -> PurgeIndex:
         return self._index
 
-    def epoch(self) -> int:
-        return self._index.sequence
+    @property
+    def epochs(self) -> Sequence[int]:
+        return self._epochs
 
     async def append(self, selectors: tuple[Selector, ...], *, now: float) -> int:
         """Record a purge; returns its sequence once it is on disk and in force."""
@@ -86,6 +88,8 @@ class LocalPurgeLog:
     def _apply(self, records: list[Purge]) -> None:
         for record in records:
             self._index.apply(record)
+        if isinstance(self._epochs, list):  # else it is everybody's
+            self._epochs[0] = self._index.sequence
 
     async def prune(self, sequence: int) -> None:
         """Forget records up to `sequence`: no entry or fetch is left that they hide."""

@@ -40,6 +40,7 @@ _COUNT: Final = "count"
 _KICK: Final = "kick"
 _FLYING: Final = "flying"
 _EVENT: Final = "event"
+_TURNED: Final = "turned"
 _PUBLISH: Final = "publish"
 _SECONDS: Final = 5.0
 _PUBLISH_SECONDS: Final = 1.0  # who is slower counts with what it published last
@@ -109,6 +110,7 @@ class Neighbours:
     def _listen(self) -> None:
         self._parts.purges.on_change(self._parts.engine.purged)
         self._post.on(DIED, self._died)
+        self._post.on(_TURNED, lambda sender, body: self._clear_hot_lane())
 
     def _died(self, sender: int, body: bytes) -> None:
         """Whoever died may have changed a page and not have said so."""
@@ -158,6 +160,15 @@ class Neighbours:
         return _encode(int(self._parts.engine.flights.is_flying(_decode_place(body))))
 
     # --- events and numbers ---
+
+    def turned(self) -> None:
+        """Say that events are wanted from now on, or not any more: answers that are ready tell it or not."""
+        self._clear_hot_lane()
+        self._post.tell_others(_TURNED)
+
+    def _clear_hot_lane(self) -> None:
+        if self._parts.engine.hot is not None:
+            self._parts.engine.hot.clear()
 
     def _send(self, event: Event) -> None:
         """Send an event to where it is watched."""

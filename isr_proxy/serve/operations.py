@@ -128,7 +128,7 @@ class Operations:
         """Count what a purge in force has hit, then have it swept."""
         async with self._counting:
             matched = await self._count(selectors)
-            self.sweeper.kick(sequence)
+            self.sweeper.kick(sequence, matched)
         return matched
 
     async def _put_in_force(self, selectors: tuple[Selector, ...]) -> tuple[int, tuple[Selector, ...]]:
@@ -184,7 +184,7 @@ class Operations:
     async def _count(self, selectors: tuple[Selector, ...]) -> int:
         """Count what is stored; what an earlier purge hid is swept first, so that it does not count.
 
-        A sweep that takes longer than two seconds is not waited for: what it has yet to delete counts.
+        A long sweep is not waited for, nor any for more than two seconds: what it has yet to delete counts.
         """
         await self.sweeper.caught_up(_COUNT_AFTER)
         return await self.disk.catalog.matched(selectors)

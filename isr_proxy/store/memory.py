@@ -76,6 +76,7 @@ class MemoryTier:
         self._reads: dict[bytes, _Read] = {}
         self.place = behind.company.place  # which stamp a key has
         self.stamps = behind.company.stamps  # what was made of an entry is true while its stamp is the same
+        self._on_let_go: Callable[[bytes], None] = lambda digest: None
         behind.on_change(self._changed)
 
     def __len__(self) -> int:
@@ -136,6 +137,36 @@ class MemoryTier:
         else:
             self._protect(name)
 
+    # --- what answers are made of ---
+
+    def on_let_go(self, listener: Callable[[bytes], None]) -> None:
+        """Tell of every key, by its digest, of which an entry changed or is not held any more."""
+        self._on_let_go = listener
+
+    def again(self, entry: Entry) -> bool:
+        """Note that an entry was served again; False when it is not held any more."""
+        name = name_of(entry.key.digest, entry.variant)
+        slot = self._probation.get(name) or self._protected.get(name)
+        if slot is None or slot.entry is not entry or slot.stamp != self.stamps[slot.place]:
+            return False
+        self._hit(name, slot)
+        return True
+
+    def mark(self, entry: Entry) -> tuple[int, int] | None:
+        """Note the same, and return which stamp its key has and what it was; None when it is not held."""
+        if not self.again(entry):
+            return None
+        name = name_of(entry.key.digest, entry.variant)
+        slot = self._protected.get(name) or self._probation[name]
+        return slot.place, slot.stamp
+
+    def charge(self, entry: Entry, size_bytes: int) -> None:
+        """Weigh an entry so much heavier, or lighter, as long as it is held."""
+        name = name_of(entry.key.digest, entry.variant)
+        slot = self._probation.get(name) or self._protected.get(name)
+        if slot is not None and slot.entry is entry:
+            self._resize(name, slot, replace(slot, size_bytes=slot.size_bytes + size_bytes))
+
     # --- writing: done behind, heard of through _changed in the order it was done ---
 
     def begin(self, key: Key, variant: Variant) -> Writer:
@@ -161,6 +192,7 @@ class MemoryTier:
         stamp = self._stamp(key_part(name))
         if slot is not None and entry is not None and weight is not None:
             self._resize(name, slot, replace(slot, entry=entry, size_bytes=weight, stamp=stamp))
+            self._on_let_go(key_part(name))
             return
         self.forget(name)
         if entry is not None:
@@ -223,6 +255,7 @@ class MemoryTier:
         self.size_bytes -= slot.size_bytes
         if is_variant(name):
             self._forget_variant(digest, name)
+        self._on_let_go(digest)
 
     def clear(self) -> None:
         """Let everything go: somebody may have changed it who could not say so any more."""

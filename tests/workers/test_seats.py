@@ -203,9 +203,9 @@ async def test_law_3_who_stops_waiting_has_nothing() -> None:
 
 async def test_law_2_a_record_is_in_force_everywhere_when_append_returns(tmp_path: Path) -> None:
     async with seated(3) as row, logs(row, tmp_path / "log") as (one, two, three):
-        before = two.epoch()
+        before = two.epochs[0]
         sequence = await one.append((NEWS,), now=2_000.0)
-        assert [log.epoch() for log in (one, two, three)] == [sequence] * 3 != [before] * 3
+        assert [log.epochs[0] for log in (one, two, three)] == [sequence] * 3 != [before] * 3
         assert all(row.board.row(slot).applied == sequence for slot in range(3))
         for log in (one, two, three):
             assert log.index.verdict(PAGE, before).hidden
@@ -213,7 +213,7 @@ async def test_law_2_a_record_is_in_force_everywhere_when_append_returns(tmp_pat
 
 async def test_law_2_who_was_not_told_judges_by_the_record_all_the_same(tmp_path: Path) -> None:
     async with seated() as row, logs(row, tmp_path / "log") as (one, two):
-        before = two.epoch()
+        before = two.epochs[0]
         with (
             patch.object(row.wires, "send", return_value=True),
             patch.object(host_log, "_ANSWER_SECONDS", 0.05),
@@ -232,7 +232,7 @@ async def test_law_2_sequences_grow_whoever_appends(tmp_path: Path) -> None:
 
 async def test_law_2_what_the_disk_refuses_is_in_force_in_every_worker(tmp_path: Path) -> None:
     async with seated() as row, logs(row, tmp_path / "log") as (one, two):
-        before = two.epoch()
+        before = two.epochs[0]
         with (
             patch.object(host_log, "insert", side_effect=sqlite3.OperationalError("disk is full")),
             pytest.raises(StoreUnavailable, match="could not be written"),
@@ -241,12 +241,12 @@ async def test_law_2_what_the_disk_refuses_is_in_force_in_every_worker(tmp_path:
         for log in (one, two):
             assert log.index.verdict(PAGE, before).hidden
             assert not log.index.verdict(Subject("site.test", "/other", None, ()), before).hidden
-        assert await two.append((Selector(Scope.HOST, "site.test"),), now=2_000.0) > one.epoch() - 1
+        assert await two.append((Selector(Scope.HOST, "site.test"),), now=2_000.0) > one.epochs[0] - 1
 
 
 async def test_law_2_what_only_the_epoch_tells_of_counts_as_the_purge_of_everything(tmp_path: Path) -> None:
     async with seated() as row, logs(row, tmp_path / "log") as (one, _):
-        before = one.epoch()
+        before = one.epochs[0]
         row.board.epoch = before + 1  # whoever recorded it could not write it down, and is dead
         assert one.index.verdict(Subject("any.test", "/any", None, ()), before).hidden
         assert one.index.sequence == before + 1
