@@ -24,9 +24,25 @@ async def test_revalidate_waits_until_every_worker_has_the_new_page(
     origin.on("/p", page("one"), page("two"))
     async with hosted(text_of(origin.url, tmp_path / "store"), tmp_path) as host:
         visitors = await host.visitors(40)
-        assert {(await visitor.get("/p")).text for visitor in visitors} == {"one"}
+        for _ in range(4):  # each worker has it ready in its hot lane
+            assert {(await visitor.get("/p")).text for visitor in visitors} == {"one"}
         status, said = await host.call("POST", "/v1/revalidate", {"paths": ["/p"], "wait": True})
         assert (status, [each["result"] for each in said["results"]]) == (200, ["regenerated"])
+        assert {(await visitor.get("/p")).text for visitor in visitors} == {"two"}
+        assert origin.hits("/p") == 2
+
+
+async def test_what_one_worker_replaces_no_other_goes_on_serving(
+    origin: ScriptedOrigin, tmp_path: Path
+) -> None:
+    origin.on("/p", page("one"), page("two"))
+    route = "- {match: '/**', revalidate: 1h, client_directives: honor}"
+    async with hosted(text_of(origin.url, tmp_path / "store", route), tmp_path) as host:
+        visitors = await host.visitors(40)
+        for _ in range(4):  # each worker has it in its hot tier, and ready in its hot lane
+            assert {(await visitor.get("/p")).text for visitor in visitors} == {"one"}
+        assert (await visitors[0].get("/p", {"Cache-Control": "no-cache"})).text == "two"
+        await host.is_flying(0)
         assert {(await visitor.get("/p")).text for visitor in visitors} == {"two"}
         assert origin.hits("/p") == 2
 
