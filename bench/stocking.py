@@ -77,7 +77,7 @@ def _batches(pages: Iterable[tuple[str, Template]]) -> Iterator[list[tuple[str, 
 def _made(work: tuple[Path, list[tuple[str, Template]]]) -> list[Row]:
     root, pages = work
     layout = Layout(str(root))
-    workshop = Workshop(layout, fsync=False)
+    workshop = Workshop(layout, str(os.getpid()), fsync=False)
     return [_placed(workshop, layout, path, template) for path, template in pages]
 
 

@@ -110,7 +110,7 @@ async def test_a_socket_that_another_process_put_there_since_stays(tmp_path: Pat
 
 
 async def test_a_name_with_several_addresses_is_bound_to_all_of_them() -> None:
-    sockets = await bind(TcpAddress("localhost", 0))
+    sockets = bind(TcpAddress("localhost", 0))
     wanted = {info[4][0] for info in socket.getaddrinfo("localhost", 0, type=socket.SOCK_STREAM)}
     assert {sock.getsockname()[0] for sock in sockets} == wanted
     for sock in sockets:

@@ -5,30 +5,28 @@ Knows keys, leases and purge records. Must not know stores, origins or HTTP.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Protocol
 
 from isr_proxy.core.purges import PurgeIndex, Selector
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """The timed right to regenerate one key. Of two writers the lower `token` loses."""
-
-    digest: bytes
-    token: int
-
-
 class Leases(Protocol):
-    """One lease a key, over all who share the store (law 3)."""
+    """The right to fetch what a digest stands for: one holder over all workers of the host (law 3).
 
-    async def acquire(self, digest: bytes) -> Lease | None:
-        """Take the lease, or None while another holds it."""
+    A holder who dies gives it back by that. What `release` says came of it is for whoever waits, and may be
+    lost on the way: b"" then, and he tries for himself. Late writers are told by the purge sequence, which is
+    the fencing token.
+    """
 
-    async def released(self, digest: bytes) -> None:
-        """Wait until the present holder of a lease gives it up or dies."""
+    async def acquire(self, digest: bytes, patience: float) -> bytes | None:
+        """Take the lease: None. Or return what the one before came to, which is not to be tried again.
 
-    def release(self, lease: Lease) -> None: ...
+        Waits while another worker has it, TimeoutError after `patience` seconds. Who is cancelled has none.
+        """
+
+    def release(self, digest: bytes, outcome: bytes = b"") -> None:
+        """Give it back; `outcome` is what came of it for all others, b"" when they are to look again."""
 
 
 class PurgeLog(Protocol):
@@ -36,7 +34,14 @@ class PurgeLog(Protocol):
 
     @property
     def index(self) -> PurgeIndex:
-        """The records in force, for lookups."""
+        """The records in force anywhere on this host, for lookups: brought up to date before it is given."""
+
+    @property
+    def epochs(self) -> Sequence[int]:
+        """One number, which changes whenever a record is put in force anywhere on this host.
+
+        What was judged by the index after it was read still holds while it is the same.
+        """
 
     async def append(self, selectors: tuple[Selector, ...], *, now: float) -> int:
         """Record a purge; returns its sequence once it is durable and in force for every worker."""

@@ -18,7 +18,7 @@ T = TypeVar("T")
 class Flight(Generic[T]):
     """One fetch under way. `opening` is set as soon as waiters can be told what they get."""
 
-    __slots__ = ("end", "has_leader", "opening", "place", "sequence", "task", "waiters")
+    __slots__ = ("end", "has_leader", "on_free", "opening", "place", "sequence", "task", "waiters")
 
     def __init__(self, sequence: int, opening: asyncio.Future[T], place: Hashable = None) -> None:
         self.sequence = sequence  # of the purge log, seen before the fetch began
@@ -27,12 +27,19 @@ class Flight(Generic[T]):
         self.end: T | None = None  # what came of it, where that is not what it opened with
         self.task: asyncio.Task[None] | None = None
         self.waiters = 0
+        self.on_free: Callable[[], None] | None = None
         self.has_leader = False  # a visitor who started it is still there, to be given what is his alone
 
     def open(self, value: T) -> None:
         """Tell the waiters; the first telling counts."""
         if not self.opening.done():
             self.opening.set_result(value)
+
+    def free(self, end: T) -> None:
+        """Say, before it has landed, that nobody need wait for it any more: nothing will be stored."""
+        self.end = end
+        if self.on_free is not None:
+            self.on_free()
 
     async def opened(self) -> T:
         """Wait for the opening; being cancelled here cancels nothing else."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from shutil import copyfile
 from tempfile import TemporaryDirectory
@@ -43,7 +43,8 @@ class LocalPurgeLog:
         self._database = database
         self._executor = executor
         self._lock = asyncio.Lock()
-        self.index = PurgeIndex()
+        self._index = PurgeIndex()
+        self._epochs: list[int] | memoryview[int] = [0]
 
     @classmethod
     async def open(cls, path: Path, *, now: float) -> LocalPurgeLog:
@@ -53,18 +54,9 @@ class LocalPurgeLog:
         always leaves the youngest record.
         """
         executor = ThreadPoolExecutor(1, "purges")
-        loop = asyncio.get_running_loop()
-        try:
-            database, records = await loop.run_in_executor(executor, _load, path)
-        except sqlite3.OperationalError as error:  # says nothing against what is in the file
-            _log.error("purge log cannot be written; purges count until the restart", error=str(error))
-            database, records = await loop.run_in_executor(executor, _load_copy, path)
-        except sqlite3.DatabaseError as error:
-            _log.error("purge log is broken; everything stored counts as purged", error=str(error))
-            database, records = await loop.run_in_executor(executor, _replace, path)
+        database, records = await asyncio.get_running_loop().run_in_executor(executor, open_file, path)
         log = cls(database, executor)
-        for record in records:
-            log.index.apply(record)
+        log._apply(records)
         if not records:
             try:
                 await log.append((Selector(Scope.ALL),), now=now)
@@ -72,33 +64,43 @@ class LocalPurgeLog:
                 pass  # in force all the same, and said above
         return log
 
+    @property
+    def index(self) -> PurgeIndex:
+        return self._index
+
+    @property
+    def epochs(self) -> Sequence[int]:
+        return self._epochs
+
     async def append(self, selectors: tuple[Selector, ...], *, now: float) -> int:
         """Record a purge; returns its sequence once it is on disk and in force."""
         async with self._lock:
-            sequence = max(self.index.sequence + 1, int(now * 1_000_000))
+            sequence = next_sequence(self._index.sequence, now)
             records = [Purge(sequence, now, selector) for selector in selectors]
             try:
-                await self._run(lambda: _insert(self._database, records))
+                await self._run(lambda: insert(self._database, records))
             except sqlite3.Error as error:
                 self._apply(records)  # in force at least until the restart
-                raise StoreUnavailable(f"the purge is in force but could not be written: {error}") from error
+                raise not_written(error) from error
             self._apply(records)
             return sequence
 
     def _apply(self, records: list[Purge]) -> None:
         for record in records:
-            self.index.apply(record)
+            self._index.apply(record)
+        if isinstance(self._epochs, list):  # else it is everybody's
+            self._epochs[0] = self._index.sequence
 
     async def prune(self, sequence: int) -> None:
         """Forget records up to `sequence`: no entry or fetch is left that they hide."""
         async with self._lock:
-            sequence = min(sequence, self.index.sequence - 1)
-            await self._run(lambda: _delete(self._database, sequence))
-            self.index.forget(sequence)
+            sequence = min(sequence, self._index.sequence - 1)
+            await self._run(lambda: delete(self._database, sequence))
+            self._index.forget(sequence)
 
     async def records(self, after: int) -> list[Purge]:
         """Return the records younger than `after`, oldest first."""
-        return await self._run(lambda: _select(self._database, after))
+        return await self._run(lambda: select(self._database, after))
 
     async def _run(self, work: Callable[[], R]) -> R:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
@@ -108,6 +110,38 @@ class LocalPurgeLog:
         self._executor.shutdown()
 
 
+def next_sequence(last: int, now: float) -> int:
+    """Return the sequence of a record that is made now."""
+    return max(last + 1, int(now * 1_000_000))
+
+
+def not_written(error: sqlite3.Error) -> StoreUnavailable:
+    return StoreUnavailable(f"the purge is in force but could not be written: {error}")
+
+
+def prepare(path: Path, now: float) -> int:
+    """Open or repair the log for several workers, who are not there yet; returns the youngest sequence."""
+    database, records = open_file(path)
+    with closing(database):
+        if not records:
+            records = [Purge(next_sequence(0, now), now, Selector(Scope.ALL))]
+            with suppress(sqlite3.Error):  # said already
+                insert(database, records)
+    return max(record.sequence for record in records)
+
+
+def open_file(path: Path) -> tuple[sqlite3.Connection, list[Purge]]:
+    """Open the file and read it; a broken one is moved aside, one that cannot be written is copied."""
+    try:
+        return _load(path)
+    except sqlite3.OperationalError as error:  # says nothing against what is in the file
+        _log.error("purge log cannot be written; purges count until the restart", error=str(error))
+        return _load_copy(path)
+    except sqlite3.DatabaseError as error:
+        _log.error("purge log is broken; everything stored counts as purged", error=str(error))
+        return _replace(path)
+
+
 def _load(path: Path) -> tuple[sqlite3.Connection, list[Purge]]:
     path.parent.mkdir(parents=True, exist_ok=True)
     database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
@@ -115,7 +149,7 @@ def _load(path: Path) -> tuple[sqlite3.Connection, list[Purge]]:
         database.execute("PRAGMA journal_mode=WAL")
         database.execute("PRAGMA synchronous=FULL")
         database.execute(_SCHEMA)
-        return database, _select(database, 0)
+        return database, select(database, 0)
     except sqlite3.Error:
         database.close()
         raise
@@ -137,7 +171,7 @@ def _load_copy(path: Path) -> tuple[sqlite3.Connection, list[Purge]]:
         _log.error("purge log cannot be read; everything stored counts as purged", error=str(error))
     database.execute(_SCHEMA)
     database.execute("PRAGMA query_only=ON")  # so that a purge says that it is not durable
-    return database, _select(database, 0)
+    return database, select(database, 0)
 
 
 def _replace(path: Path) -> tuple[sqlite3.Connection, list[Purge]]:
@@ -148,7 +182,7 @@ def _replace(path: Path) -> tuple[sqlite3.Connection, list[Purge]]:
     return _load(path)
 
 
-def _select(database: sqlite3.Connection, after: int) -> list[Purge]:
+def select(database: sqlite3.Connection, after: int) -> list[Purge]:
     rows = database.execute(
         "SELECT sequence, at, scope, value, host, strength FROM purges WHERE sequence > ? ORDER BY sequence",
         (after,),
@@ -159,7 +193,7 @@ def _select(database: sqlite3.Connection, after: int) -> list[Purge]:
     ]
 
 
-def _insert(database: sqlite3.Connection, records: list[Purge]) -> None:
+def insert(database: sqlite3.Connection, records: list[Purge]) -> None:
     rows = [
         (
             record.selector.scope.value,
@@ -180,5 +214,5 @@ def _insert(database: sqlite3.Connection, records: list[Purge]) -> None:
         raise
 
 
-def _delete(database: sqlite3.Connection, sequence: int) -> None:
+def delete(database: sqlite3.Connection, sequence: int) -> None:
     database.execute("DELETE FROM purges WHERE sequence <= ?", (sequence,))

@@ -343,7 +343,9 @@ class Config(Block):
         "Where visitors come in: host:port, :8080, [::1]:8080, unix:/path, a mapping with `tls`, or a list.",
         "0.0.0.0:8080",
     )
-    workers: kinds.Workers = _key("Serving processes; this version runs one: 1 or auto.", 1)
+    workers: kinds.Workers = _key(
+        "Serving processes: a number, or auto: one for each processor that may be used.", 1
+    )
     hosts: kinds.HostPatterns = _key(
         "Allowed Host names, others get 421; empty: any.", [], example=["example.org", "*.example.org"]
     )

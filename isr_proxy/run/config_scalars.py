@@ -16,6 +16,7 @@ from typing import Final, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 from isr_proxy.core.settings import FOREVER, Address, Network, TcpAddress, UnixAddress
+from isr_proxy.run.processors import processors
 
 E = TypeVar("E", bound=Enum)
 
@@ -78,6 +79,7 @@ def _seconds(text: str) -> float | None:
 _SIZE: Final = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,9})?) ?(?:([KMGT]?)(i?)B)?", re.IGNORECASE)
 _POWERS: Final = " KMGT"
 _LARGEST: Final = 2**60
+MAX_WORKERS: Final = 256  # as many rows as the board of a host has
 _COUNT: Final = re.compile(r"[0-9]{1,9}")
 _FRACTION: Final = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,12})?")
 
@@ -114,11 +116,11 @@ def count(value: object) -> int:
 def workers(value: object) -> int:
     """Read the number of workers."""
     text = plain(value)
-    if text in ("auto", "1"):
-        return 1
-    if _COUNT.fullmatch(text) and int(text) > 1:
-        raise ValueError("is more than one: this version runs one worker; allowed: 1 or auto")
-    raise ValueError("is not a number of workers; allowed: 1 or auto")
+    if text == "auto":
+        return min(processors(), MAX_WORKERS)
+    if _COUNT.fullmatch(text) and 1 <= int(text) <= MAX_WORKERS:
+        return int(text)
+    raise ValueError(f"is not a number of workers; allowed: 1 to {MAX_WORKERS}, or auto")
 
 
 def fraction(value: object) -> float:

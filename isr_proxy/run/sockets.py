@@ -1,52 +1,81 @@
 """Sockets to listen on, and the files of unix sockets.
 
-Knows how an address is bound, and what to do with a file that an earlier process left. Must not know who
-accepts.
+Knows how an address is bound, for one worker or for several that share it, and what to do with a file that an
+earlier process left. Must not know who accepts.
 """
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import os
 import socket
 import stat
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 from isr_proxy.core.settings import Address, TcpAddress, UnixAddress
 
 BACKLOG: Final = 4096
 
 
-async def bind(address: Address) -> list[socket.socket]:
+def bind(address: Address) -> list[socket.socket]:
     """Bind an address: one socket for each IP address of a name. OSError says why not."""
+    return bind_shared(address, 1)[0]
+
+
+def bind_shared(address: Address, workers: int) -> list[list[socket.socket]]:
+    """Bind an address for several workers: the kernel shares connections out among the sockets of a port.
+
+    Whoever has no socket of his own has the others' queues to wait for, so a unix socket is one for all.
+    """
     match address:
         case TcpAddress(host, port):
-            return await _bind_tcp(host, port)
+            return _bind_tcp(host, port, workers)
         case UnixAddress():
-            return [bind_unix(address)]
+            sock = bind_unix(address)
+            return [[sock] for _ in range(workers)]
 
 
-async def _bind_tcp(host: str, port: int) -> list[socket.socket]:
-    infos = await asyncio.get_running_loop().getaddrinfo(
-        host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )
-    sockets: list[socket.socket] = []
+def _bind_tcp(host: str, port: int, workers: int) -> list[list[socket.socket]]:
+    infos = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    bound: list[list[socket.socket]] = [[] for _ in range(workers)]
     try:
         for family, kind, protocol, _, where in dict.fromkeys(infos):
-            sock = socket.socket(family, kind, protocol)
-            sockets.append(sock)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            sock.setblocking(False)
-            sock.bind(where)
+            if workers > 1 and port:  # a port that others share would let us in too
+                _tcp(family, kind, protocol, where).close()
+            for sockets in bound:
+                sock = _tcp(family, kind, protocol, where, shares=workers > 1)
+                sockets.append(sock)
+                where = sock.getsockname()
+    except OSError as error:
+        _close(bound)
+        shown = str(TcpAddress(host, port))
+        raise OSError(error.errno, f"cannot listen on {shown}: {error.strerror}") from None
+    return bound
+
+
+def _tcp(
+    family: socket.AddressFamily, kind: int, protocol: int, where: Any, *, shares: bool = False
+) -> socket.socket:
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shares:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.setblocking(False)
+        sock.bind(where)
     except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _close(bound: list[list[socket.socket]]) -> None:
+    for sockets in bound:
         for sock in sockets:
             sock.close()
-        raise
-    return sockets
 
 
 def bind_unix(address: UnixAddress) -> socket.socket:

@@ -1,4 +1,4 @@
-"""The process: one event loop, its signals, reload, drain.
+"""The process that `serve` is: a worker itself, or the supervisor of several (host.py).
 
 Knows when a worker starts, reloads and ends. Must not know what it is made of. TERM or INT drains then
 stops, a second one stops now, HUP reloads; a reload with a bad file keeps the old config and says so.
@@ -17,6 +17,7 @@ import uvloop
 from isr_proxy.core.settings import Settings
 from isr_proxy.errors import ConfigError, IsrProxyError
 from isr_proxy.run.descriptors import raise_limit
+from isr_proxy.run.host import Host
 from isr_proxy.run.worker import Worker
 
 _log = structlog.get_logger("isr_proxy.supervisor")
@@ -29,6 +30,8 @@ def run(load: Load) -> int:
     settings = load()
     raise_limit(settings)
     try:
+        if settings.workers > 1:
+            return Host(settings, load).run()
         return uvloop.run(_supervise(settings, load))
     except (IsrProxyError, OSError) as error:
         _log.error("cannot start", error=str(error))

@@ -10,9 +10,11 @@ what does not fit in memory meanwhile is dropped and counted (law 8).
 from __future__ import annotations
 
 import os
+import select
+import stat
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
@@ -28,6 +30,7 @@ MAX_FIELD: Final = 256
 MAX_WAITING_BYTES: Final = 4 << 20
 _BATCH_SECONDS: Final = 0.05  # lines of so long are written together
 _CLOSE_SECONDS: Final = 1.0
+_ATOMIC_BYTES: Final = select.PIPE_BUF  # what goes into a pipe in one piece, whoever else writes to it
 
 
 class _Line(msgspec.Struct, frozen=True):
@@ -194,9 +197,27 @@ class AccessLog:
             lines, self._waiting = self._waiting, []
             self._waiting_bytes = 0
         try:
-            _write_all(self._fd, b"".join(lines))
+            for together in _joined(lines, _ATOMIC_BYTES if _is_pipe(self._fd) else MAX_WAITING_BYTES):
+                _write_all(self._fd, together)
         except OSError:
             self.dropped += len(lines)
+
+
+def _is_pipe(fd: int) -> bool:
+    return stat.S_ISFIFO(os.fstat(fd).st_mode)
+
+
+def _joined(lines: Sequence[bytes], at_most: int) -> Iterator[bytes]:
+    """Join lines to pieces of so many bytes: what several workers write to one pipe stays whole lines."""
+    piece: list[bytes] = []
+    size = 0
+    for line in lines:
+        if piece and size + len(line) > at_most:
+            yield b"".join(piece)
+            piece, size = [], 0
+        piece.append(line)
+        size += len(line)
+    yield b"".join(piece)
 
 
 def _write_all(fd: int, data: bytes) -> None:

@@ -11,7 +11,7 @@ import html
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Final, TypeVar
 
 from aiohttp import web
@@ -122,6 +122,18 @@ class Reloaded:
 
 
 @dataclass(frozen=True, slots=True)
+class HostStatus:
+    """What of the numbers is of all workers together, beside those of Snapshot."""
+
+    workers_alive: int
+    worker_restarts: int
+    flying: int
+    bad_entries: int
+    failures: int
+    evictions: int
+
+
+@dataclass(frozen=True, slots=True)
 class Wiring:
     """What the admin API speaks for."""
 
@@ -130,6 +142,18 @@ class Wiring:
     snapshot: Callable[[], Snapshot]
     reload: Callable[[], Awaitable[Reloaded]]
     is_ready: Callable[[], bool]
+    gather: Callable[[], Awaitable[HostStatus]]  # before numbers are given: have those of all workers
+
+
+def alone(operations: Operations) -> Callable[[], Awaitable[HostStatus]]:
+    """Return the numbers of a worker that is the only one."""
+
+    async def gather() -> HostStatus:
+        stat = operations.disk.stat()
+        flying = len(operations.engine.flights)
+        return HostStatus(1, 0, flying, stat.bad_entries, stat.failures, stat.evictions)
+
+    return gather
 
 
 def application(wiring: Wiring) -> web.Application:
@@ -231,19 +255,28 @@ class Admin:
         return _reply(ExplainReply(**{**asdict(explained), "steps": explained.steps}))
 
     async def status(self, request: web.Request) -> web.Response:
+        host = await self._wiring.gather()
         operations, counts = self._operations, self._wiring.snapshot()
         engine = operations.engine
-        flying = RegenerationsStatus(flying=len(engine.flights), by_reason=dict(counts.regenerations))
+        flying = RegenerationsStatus(flying=host.flying, by_reason=dict(counts.regenerations))
+        store = replace(
+            operations.disk.stat(),
+            bad_entries=host.bad_entries,
+            failures=host.failures,
+            evictions=host.evictions,
+        )
         return _reply(
             StatusReply(
                 version=__version__,
                 uptime=operations.now() - operations.started_at,
                 workers=engine.settings.workers,
+                workers_alive=host.workers_alive,
+                worker_restarts=host.worker_restarts,
                 requests=dict(counts.requests),
                 hit_ratio=counts.hit_ratio,
                 regenerations=flying,
                 origins=operations.client.health,
-                store=operations.disk.stat(),
+                store=store,
                 purge_sequence=engine.purges.index.sequence,
             )
         )
@@ -266,6 +299,7 @@ class Admin:
         self._operations.watchers.dismiss()
 
     async def metrics(self, request: web.Request) -> web.Response:
+        await self._wiring.gather()
         headers = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
         return web.Response(body=self._wiring.render_metrics(), headers=headers)
 

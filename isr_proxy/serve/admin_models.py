@@ -14,7 +14,7 @@ from isr_proxy.serve.explain import Step
 from isr_proxy.serve.inventory import Stocked
 from isr_proxy.serve.on_demand import PageResult, Result
 from isr_proxy.serve.selection import Selection
-from isr_proxy.store.disk import StoreStat
+from isr_proxy.store.space import StoreStat
 
 
 class Taken(BaseModel):
@@ -155,6 +155,8 @@ class StatusReply(Answered):
     version: str
     uptime: float
     workers: int
+    workers_alive: int
+    worker_restarts: int
     requests: dict[str, int]
     hit_ratio: float | None
     regenerations: RegenerationsStatus

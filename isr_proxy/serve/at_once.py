@@ -52,6 +52,7 @@ class AtOnce:
 
     def serve(self, request: Request, delivery: Delivery, plan: LookUp) -> bool:
         """Answer, if nothing has to be waited for; False: nothing was sent."""
+        epoch = 0 if self._hot is None else self._hot.epochs[0]  # before anything is judged
         found = self._store.peek(plan.key, request.fields)
         if not isinstance(found, Entry) or not covers(found, plan.key):
             return False
@@ -61,7 +62,7 @@ class AtOnce:
         route = plan.match.route
         match decision:
             case Serve(at, reason):
-                is_sent = self._repeat(request, delivery, found, route, at, now) or delivery.at_once(
+                is_sent = self._repeat(request, delivery, found, route, at, now, epoch) or delivery.at_once(
                     found, route, at, hit_status(at, reason), XCache.HIT, reason
                 )
             case ServeStale(at, reason):
@@ -80,7 +81,14 @@ class AtOnce:
     # --- making it ready ---
 
     def _repeat(
-        self, request: Request, delivery: Delivery, entry: Entry, route: Route, at: Times, now: float
+        self,
+        request: Request,
+        delivery: Delivery,
+        entry: Entry,
+        route: Route,
+        at: Times,
+        now: float,
+        epoch: int,
     ) -> bool:
         """Send a hit that is ready, or make it so."""
         hot = self._hot
@@ -89,8 +97,8 @@ class AtOnce:
         ready = self._ready(hot, request, entry, route, at, delivery.most_at_once)
         if ready is None:
             return False
-        if not ready.holds(now, hot.purges.sequence):
-            ready.renew(at, now, hot.purges.sequence)
+        if not ready.holds(now, epoch):
+            ready.renew(at, now, epoch)
         return delivery.repeat(ready, is_plain=is_plain(request, route))
 
     def _ready(

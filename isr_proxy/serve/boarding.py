@@ -2,6 +2,10 @@
 
 Knows flights, and whether one may still be joined after a purge. Must not know what visitors are told, nor
 how a page is fetched (regenerate.py).
+
+Before a flight does anything it takes the lease of what it fetches, so that over all workers there is one at
+a time (law 3). One that a purge has outdated gives its lease up at once: it flies on for those who wait for
+it, but nobody who may not have what it brings waits for its end.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ from typing import Any
 
 import structlog
 
-from isr_proxy.coord.base import PurgeLog
+from isr_proxy.coord.base import Leases, PurgeLog
 from isr_proxy.coord.flight import Flight, Flights
 from isr_proxy.core.decision import Failed
 from isr_proxy.core.key import Key
@@ -20,6 +24,7 @@ from isr_proxy.core.purges import Subject
 from isr_proxy.core.reason import Reason
 from isr_proxy.serve.hit_for_pass import FAILING_SECONDS, PASS_SECONDS, Remembered
 from isr_proxy.serve.job import Broken, Job, Landed, Opening, Relayed, Streaming
+from isr_proxy.serve.tidings import NOTHING, opening_from, tidings_of
 
 _log = structlog.get_logger("isr_proxy.boarding")
 
@@ -35,9 +40,19 @@ class Full(Exception):
 class Boarding:
     """The flights of one process, and what it learned from those that brought nothing to store."""
 
-    def __init__(self, fly: Fly, purges: PurgeLog, now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        fly: Fly,
+        purges: PurgeLog,
+        leases: Leases,
+        now: Callable[[], float],
+        patience: Callable[[], float],
+    ) -> None:
         self.flights: Flights[Opening] = Flights(_crashed)
         self._fly = fly
+        self._leases = leases
+        self._patience = patience
+        self._holding: dict[Flight[Opening], Job] = {}  # those that hold their lease
         self._purges = purges
         self._now = now
         self._passing = Remembered(PASS_SECONDS)
@@ -50,6 +65,8 @@ class Boarding:
         """Join the flight of a job or start it; tells whether it was started. Full: `at_most` wait."""
         flight = None if job.is_alone else self.flights.find(job.identity)
         if flight is None or self.is_outdated(flight, job):
+            if flight is not None:
+                self._give_up(flight)
             flight = self._launch(job)
             flight.has_leader = True
             return flight, True
@@ -75,11 +92,52 @@ class Boarding:
             self._alone += 1
             identity += self._alone.to_bytes(8)
         flight = self.flights.launch(
-            identity, self._purges.index.sequence, lambda flight: self._fly(flight, job), job.key.place
+            identity, self._purges.index.sequence, lambda flight: self._fly_alone(flight, job), job.key.place
         )
         assert flight.task is not None
         flight.task.add_done_callback(lambda _: self._learn(flight, job))
         return flight
+
+    # --- leases ---
+
+    async def _fly_alone(self, flight: Flight[Opening], job: Job) -> None:
+        """Fly once no other worker fetches the same; what is nobody else's needs no lease."""
+        if job.is_alone:
+            await self._fly(flight, job)
+            return
+        try:
+            tidings = await self._leases.acquire(job.identity, self._patience())
+        except TimeoutError:
+            _log.warning(
+                "another worker does not end its fetch; the page is fetched all the same", url=job.key.url
+            )
+        else:
+            if tidings is not None:
+                flight.open(opening_from(tidings))
+                return
+            self._holding[flight] = job
+        flight.sequence = self._purges.index.sequence  # the fetch begins now
+        flight.opening.add_done_callback(lambda _: self._look_at(flight))
+        flight.on_free = lambda: self._give_up(flight, tidings_of(flight))
+        try:
+            await self._fly(flight, job)
+        finally:
+            self._give_up(flight, tidings_of(flight))
+
+    def _give_up(self, flight: Flight[Opening], tidings: bytes = NOTHING) -> None:
+        job = self._holding.pop(flight, None)
+        if job is not None:
+            self._leases.release(job.identity, tidings)
+
+    def purged(self) -> None:
+        """Hear that a purge is in force: what it outdates holds up nobody any more."""
+        for flight in list(self._holding):
+            self._look_at(flight)
+
+    def _look_at(self, flight: Flight[Opening]) -> None:
+        job = self._holding.get(flight)
+        if job is not None and self.is_outdated(flight, job):
+            self._give_up(flight)
 
     def _learn(self, flight: Flight[Opening], job: Job) -> None:
         """Remember, for whoever asks next, that there was nothing to wait for; a part tells nothing of it."""
@@ -106,6 +164,8 @@ class Boarding:
             return Reason.RETRY_LATER
         if self._behind >= at_most:
             return Reason.SATURATED
+        if flight is not None:
+            self._give_up(flight)
         self._behind += 1
         flight = self._launch(job)
         assert flight.task is not None

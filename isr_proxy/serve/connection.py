@@ -168,7 +168,11 @@ class Connection(Link):
         if sent_bytes > PIECE_BYTES and sent_bytes > self.most_at_once:
             return False
         now = front.now()
-        is_same = ready.since <= now <= ready.until and ready.sequence == hot.purges.sequence
+        is_same = (
+            ready.since <= now <= ready.until
+            and ready.sequence == hot.epochs[0]
+            and ready.stamp == hot.stamps[ready.place]
+        )
         if not (is_same or hot.renew(ready, now)):
             return False
         self.requests_taken += 1

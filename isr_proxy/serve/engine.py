@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol, assert_never
 
 import structlog
 
-from isr_proxy.coord.base import PurgeLog
+from isr_proxy.coord.base import Leases, PurgeLog
 from isr_proxy.coord.flight import Flight
 from isr_proxy.core.admission import Asked, is_personal, lines_for_leader, on_response
 from isr_proxy.core.decision import (
@@ -91,6 +91,7 @@ class Engine:
         client: Client,
         observer: Observer,
         now: Callable[[], float],
+        leases: Leases,
         hot_tier: HotTier | None = None,
     ) -> None:
         self.settings = settings
@@ -101,13 +102,16 @@ class Engine:
         self._now = now
         self._regenerator = Regenerator(settings, store, purges, client, observer, now)
         self._passthrough = Passthrough(settings, client, self._passed)
-        parts = PartFetcher(self._regenerator, store, purges, observer, now)
-        self._boarding = Boarding(parts.fly, purges, now)
+        parts = PartFetcher(self._regenerator, store, purges, observer, now, leases)
+        self._boarding = Boarding(
+            parts.fly, purges, leases, now, lambda: self.settings.origin.regenerate_timeout
+        )
+        self.purged = self._boarding.purged
         self.variances = self._regenerator.variances
         self.flights = self._boarding.flights
         self._parts = Parts(store, self._regenerator, self.flights, now)
         verdict = self._regenerator.verdict
-        self.hot = None if hot_tier is None else HotLane(hot_tier, purges.index, observer, verdict)
+        self.hot = None if hot_tier is None else HotLane(hot_tier, purges.epochs, observer, verdict)
         self._at_once = AtOnce(store, verdict, self.regenerate_behind, now, self.hot)
         self._shells = Shells(self.variances, self._boarding, verdict, self.regenerate_behind, now)
         self.purge_method: Answerer | None = None

@@ -10,13 +10,13 @@ is let go takes its answers along.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, Protocol
 
 from isr_proxy.core.freshness import Phase, Times, times
 from isr_proxy.core.http import Request
-from isr_proxy.core.purges import PurgeIndex, Verdict
+from isr_proxy.core.purges import Verdict
 from isr_proxy.core.settings import ClientDirectives, Route
 from isr_proxy.serve.outcome import Observer, Outcome, Repeats
 from isr_proxy.serve.ready import Kind, Ready
@@ -51,11 +51,18 @@ NO_HEADS: Final[Mapping[bytes, Known]] = MappingProxyType({})
 class HotTier(Protocol):
     """What the lane needs of the hot tier."""
 
+    @property
+    def stamps(self) -> Sequence[int]:
+        """The stamps of all keys."""
+
     def holds(self, entry: Entry) -> bool:
         """Tell whether this very object is held."""
 
     def credit(self, entry: Entry, hits: int) -> None:
         """Count hits that were served without asking the tier."""
+
+    def mark(self, entry: Entry) -> tuple[int, int] | None:
+        """Note the same, and return which stamp its key has and what it was; None when it is not held."""
 
     def charge(self, entry: Entry, size_bytes: int) -> None:
         """Weigh an entry so much heavier, or lighter, as long as it is held."""
@@ -78,9 +85,10 @@ class HotLane:
     """One a process; emptied, never replaced, so that every connection may keep the tables it looks in."""
 
     def __init__(
-        self, tier: HotTier, purges: PurgeIndex, observer: Observer, verdict: Callable[[Entry], Verdict]
+        self, tier: HotTier, epochs: Sequence[int], observer: Observer, verdict: Callable[[Entry], Verdict]
     ) -> None:
-        self.purges = purges
+        self.epochs = epochs  # of the purge log: what was judged holds while it is the same
+        self.stamps = tier.stamps  # of keys: what another worker changes has another one
         self._tier = tier
         self._observer = observer
         self._verdict = verdict
@@ -128,8 +136,10 @@ class HotLane:
     def keep(self, ready: Ready) -> None:
         """Keep an answer, if its entry is held by the hot tier."""
         digest = ready.entry.key.digest
-        if not self._tier.holds(ready.entry):
+        mark = self._tier.mark(ready.entry)
+        if mark is None:
             return
+        ready.place, ready.stamp = mark
         if ready.kind in self._page(digest).answers:  # made by a route that was configured otherwise
             self.forget(digest)
         self._page(digest).answers[ready.kind] = ready
@@ -143,7 +153,7 @@ class HotLane:
 
     def renew(self, ready: Ready, now: float) -> bool:
         """Bring an answer up to date: about once a second, and after each purge. False: it is over."""
-        entry = ready.entry
+        entry, epoch = ready.entry, self.epochs[0]  # before it is judged: what comes meanwhile is noticed
         verdict = self._verdict(entry)
         at = times(entry.meta, entry.state, ready.route, now, soft_purged_at=verdict.stale_at)
         if verdict.hidden or not (may_repeat(entry, at, now) and self._tier.holds(entry)):
@@ -151,7 +161,7 @@ class HotLane:
             return False
         self._tier.credit(entry, ready.hits)
         ready.hits = 0
-        ready.renew(at, now, self.purges.sequence)
+        ready.renew(at, now, epoch)
         return True
 
     # --- request heads ---

@@ -6,9 +6,8 @@ log. Must not know which URLs are meant (core/invalidation.py) or how a purge is
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 
-from isr_proxy.coord.flight import Flights
 from isr_proxy.core.http import Head, Request
 from isr_proxy.core.invalidation import (
     invalidated_groups,
@@ -21,7 +20,6 @@ from isr_proxy.core.partial import key_of_parts
 from isr_proxy.core.purges import Scope, Selector
 from isr_proxy.core.routes import RouteTable
 from isr_proxy.core.settings import RevalidateMode
-from isr_proxy.serve.job import Opening
 from isr_proxy.serve.variances import Variances
 from isr_proxy.store.base import Store
 
@@ -36,13 +34,13 @@ class Invalidation:
         routes: Callable[[], RouteTable],
         store: Store,
         variances: Variances,
-        flights: Flights[Opening],
+        is_flying: Callable[[Hashable], Awaitable[bool]],
         purge: Purge,
     ) -> None:
         self._routes = routes
         self._store = store
         self._variances = variances
-        self._flights = flights
+        self._is_flying = is_flying
         self._purge = purge
 
     async def after(self, request: Request, head: Head) -> None:
@@ -64,7 +62,7 @@ class Invalidation:
         key = derive(url, match.route.key)
         # A keyed header or cookie makes many keys of one URL, of which this request's is only one. Who flies
         # comes first: once landed, it has written its rule down.
-        if key.dimensions or self._flights.is_flying(key.place) or await self._is_stored(key):
+        if key.dimensions or await self._is_flying(key.place) or await self._is_stored(key):
             return (Selector(Scope.TARGET, key.target, key.host),)
         return ()
 

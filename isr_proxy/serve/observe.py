@@ -24,6 +24,7 @@ from isr_proxy.core.purges import Strength
 from isr_proxy.core.reason import Reason, XCache
 from isr_proxy.core.settings import LogFormat, LogSettings
 from isr_proxy.serve.access_log import AccessLog, as_coloured_text, as_json, as_text
+from isr_proxy.serve.counts import Counts, Tally
 from isr_proxy.serve.families import Durations, counter, gauge, histogram, plain_counter
 from isr_proxy.serve.outcome import Outcome, Purged, Regenerated, Repeats
 
@@ -57,13 +58,15 @@ _Visits = tuple[str | None, str, str, int]  # route, X-Cache, reason, hundreds o
 
 @dataclass(frozen=True, slots=True)
 class Readings:
-    """Numbers that other rooms keep; the last two only ever grow."""
+    """Numbers that other rooms keep; failures, bad entries and restarts only ever grow."""
 
     flights: int = 0
     store_bytes: int = 0
     store_entries: int = 0
     bad_entries: int = 0
     store_failures: int = 0
+    workers: int = 1
+    worker_restarts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,10 @@ class _Tally:
         self._durations.add(seconds)
         self._sent_bytes += sent_bytes
 
+    def merge(self, durations: Durations, sent_bytes: int) -> None:
+        self._durations.merge(durations)
+        self._sent_bytes += sent_bytes
+
     @property
     def durations(self) -> Durations:
         """Return how long they took; what was sent again took less than the least bound."""
@@ -117,8 +124,12 @@ class Observation:
         *,
         fd: int = STDOUT,
         now: Callable[[], float] = time.time,  # noqa: TID251  log lines carry the wall clock
+        process: Collector | None = None,
     ) -> None:
-        """Observe; `fd` is where the access log goes, if the settings want one."""
+        """Observe; `fd` is where the access log goes, if the settings want one.
+
+        `process` yields what is told of the process, where that is not this one.
+        """
         self._fd = fd
         self._now = now
         self._visits: dict[_Visits, _Tally] = {}
@@ -133,7 +144,10 @@ class Observation:
         self._dropped = 0  # by access logs that a reload closed
         self._registry = CollectorRegistry()
         self._registry.register(_Families(self))
-        ProcessCollector(registry=self._registry)
+        if process is None:
+            ProcessCollector(registry=self._registry)
+        else:
+            self._registry.register(process)
 
     def reconfigure(self, settings: LogSettings) -> None:
         """Take new log settings; the counts go on."""
@@ -252,8 +266,43 @@ class Observation:
         yield gauge("store_entries", "Stored pages", readings.store_entries)
         yield plain_counter("store_bad_entries", "Broken files, moved aside", readings.bad_entries)
         yield plain_counter("store_failures", "Times the disk refused", readings.store_failures)
-        dropped = self._dropped + (0 if self._access is None else self._access.dropped)
-        yield plain_counter("log_lines_dropped", "Lines of the access log nobody took", dropped)
+        yield gauge("workers", "Workers that are alive", readings.workers)
+        yield plain_counter("worker_restarts", "Workers that had to be replaced", readings.worker_restarts)
+        yield plain_counter("log_lines_dropped", "Lines of the access log nobody took", self._lines_dropped())
+
+    # --- among several workers ---
+
+    def counts(self) -> Counts:
+        """Return everything counted so far, for whoever speaks for all workers."""
+        return Counts(
+            [
+                Tally(labels, tally.durations.counts, tally.durations.seconds, tally.sent_bytes)
+                for labels, tally in self._visits.items()
+            ],
+            [(route, reason.value, count) for (route, reason), count in self._regenerations.items()],
+            dict(self._unchanged),
+            (self._regeneration.counts, self._regeneration.seconds),
+            {reason.value: count for reason, count in self._origin_errors.items()},
+            {strength.value: count for strength, count in self._purges.items()},
+            self._lines_dropped(),
+        )
+
+    def resume(self, counts: Counts) -> None:
+        """Add what another has counted: one who sat here before, or each of those to be summed up."""
+        for tally in counts.visits:
+            mine = self._visits.setdefault(tally.labels, _Tally())
+            mine.merge(_durations(_VISIT_BOUNDS, tally.durations, tally.seconds), tally.sent_bytes)
+        for route, reason, count in counts.regenerations:
+            self._regenerations[route, Reason(reason)] += count
+        self._unchanged.update(counts.unchanged)
+        if counts.regeneration[0]:
+            self._regeneration.merge(_durations(_REGENERATION_BOUNDS, *counts.regeneration))
+        self._origin_errors.update({Reason(word): count for word, count in counts.origin_errors.items()})
+        self._purges.update({Strength(word): count for word, count in counts.purges.items()})
+        self._dropped += counts.dropped_lines
+
+    def _lines_dropped(self) -> int:
+        return self._dropped + (0 if self._access is None else self._access.dropped)
 
     def _open_access_log(self) -> AccessLog | None:
         if not self._settings.access:
@@ -277,6 +326,12 @@ class _Families(Collector):
 
     def collect(self) -> Iterable[Metric]:
         return self._observation.collect()
+
+
+def _durations(bounds: tuple[float, ...], counts: list[int], seconds: float) -> Durations:
+    durations = Durations(bounds)
+    durations.counts, durations.seconds = list(counts), seconds
+    return durations
 
 
 def _hit_ratio(requests: Mapping[str, int]) -> float | None:

@@ -7,7 +7,7 @@ admin.py speaks for it over HTTP.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -83,11 +83,20 @@ class Operations:
         self.explainer = Explainer(engine, self.inventory, now)
         self._purges = purges
         self._counting = asyncio.Lock()
+        # Where several workers serve, one of them counts and sweeps for all.
+        self.count_and_sweep: Callable[[tuple[Selector, ...], int], Awaitable[int]] = self.count_here
+        self.kick: Callable[[int], None] = self.sweeper.kick
 
     def start(self) -> None:
         """Sweep what the log holds, and make the pages that routes list."""
         self.engine.prerendered = self.warmer.is_prerendered
         self.sweeper.start()
+        self.warmer.begin()
+
+    def follow(self) -> None:
+        """Learn only which pages routes list: another worker sweeps, and makes them."""
+        self.engine.prerendered = self.warmer.is_prerendered
+        self.warmer.makes_pages = False
         self.warmer.begin()
 
     def reconfigured(self, client: Client) -> None:
@@ -108,14 +117,19 @@ class Operations:
         try:
             sequence, in_force = await self._put_in_force(selectors)
         except StoreUnavailable:
-            self.sweeper.kick(self._purges.index.sequence)
+            self.kick(self._purges.index.sequence)
             raise
-        async with self._counting:
-            matched = await self._count(in_force)
-            self.sweeper.kick(sequence, matched)
+        matched = await self.count_and_sweep(in_force, sequence)
         self.watchers.purged(Purged(sequence, matched, selectors[0].strength))
         _log.info("purged", sequence=sequence, matched=matched, selectors=len(selectors))
         return PurgeResult(sequence, matched)
+
+    async def count_here(self, selectors: tuple[Selector, ...], sequence: int) -> int:
+        """Count what a purge in force has hit, then have it swept."""
+        async with self._counting:
+            matched = await self._count(selectors)
+            self.sweeper.kick(sequence, matched)
+        return matched
 
     async def _put_in_force(self, selectors: tuple[Selector, ...]) -> tuple[int, tuple[Selector, ...]]:
         """Append to the log what is selected, then what answers for it under another key.
@@ -158,7 +172,7 @@ class Operations:
         except StoreUnavailable as error:
             _log.error("an invalidation is lost at a restart", error=str(error))
             sequence = self._purges.index.sequence
-        self.sweeper.kick(sequence)
+        self.kick(sequence)
 
     async def dry_run(self, selection: Selection, strength: Strength) -> PurgeResult:
         """Say what a purge would hit."""

@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
 from msgspec import structs
 
-from isr_proxy.coord.base import PurgeLog
+from isr_proxy.coord.base import Leases, PurgeLog
 from isr_proxy.coord.flight import Flight
 from isr_proxy.core.admission import Asked, on_response
 from isr_proxy.core.decision import Admit, Failed, Lend, Relay
@@ -100,12 +101,14 @@ class PartFetcher:
         purges: PurgeLog,
         observer: Observer,
         now: Callable[[], float],
+        leases: Leases,
     ) -> None:
         self._regenerator = regenerator
         self._store = store
         self._purges = purges
         self._observer = observer
         self._now = now
+        self._leases = leases
         self._freshening = Freshening(store, purges, now)
         self._adding: weakref.WeakValueDictionary[bytes, asyncio.Lock] = weakref.WeakValueDictionary()
 
@@ -288,7 +291,7 @@ class PartFetcher:
         async with self._store.begin(key, draft.admit.variant) as writer:
             trip.flight.open(Streaming(answer.head, draft.admit, draft.span.size, writer, 206))
             try:
-                if not await _receive(answer, writer, deadline):
+                if not await _receive(trip.flight, answer, writer, deadline):
                     return Reason.STORE_FAILED
             except OriginError as error:
                 writer.fail(error)
@@ -296,7 +299,7 @@ class PartFetcher:
             except asyncio.CancelledError:  # how asyncio.timeout arrives in here
                 writer.fail(OriginTimeout(Reason.REGENERATE_TIMEOUT.value, "the whole took too long"))
                 raise
-            async with self._lock(key.digest):
+            async with self._lock(key.digest), self._leased(b"joining" + key.digest):
                 return await self._add(trip, draft, writer)
 
     def _lock(self, digest: bytes) -> asyncio.Lock:
@@ -305,6 +308,18 @@ class PartFetcher:
         if lock is None:
             lock = self._adding[digest] = asyncio.Lock()
         return lock
+
+    @asynccontextmanager
+    async def _leased(self, digest: bytes) -> AsyncIterator[None]:
+        """Keep the other workers from joining parts of the same page meanwhile."""
+        try:
+            await self._leases.acquire(digest, self._regenerator.settings.origin.regenerate_timeout)
+        except TimeoutError as error:
+            raise OriginTimeout(Reason.REGENERATE_TIMEOUT.value, "another worker does not let go") from error
+        try:
+            yield
+        finally:
+            self._leases.release(digest)
 
     async def _add(self, trip: _Trip, draft: Draft, writer: Writer) -> Reason | None:
         """Join a part with those stored, as they are now; returns None where it made a page."""
@@ -414,7 +429,9 @@ def _assembled(trip: _Trip, head: Head, answer: Answer, span: Span) -> Answer:
     return Assembled(head, span.size, exactly(answer.chunks(), span.size), answer)
 
 
-async def _receive(answer: Answer, writer: Writer, deadline: asyncio.Timeout) -> bool:
+async def _receive(
+    flight: Flight[Opening], answer: Answer, writer: Writer, deadline: asyncio.Timeout
+) -> bool:
     """Write a part; False where the disk refused it, and nobody is left to read it."""
     async for chunk in answer.chunks():
         try:
@@ -422,6 +439,7 @@ async def _receive(answer: Answer, writer: Writer, deadline: asyncio.Timeout) ->
         except (StoreError, VisitorGone):
             return False
         if writer.is_abandoned:
+            flight.free(Broken(Failed(Reason.STORE_FAILED)))
             deadline.reschedule(None)  # now it is the visitors' own pace
     await writer.finish()
     return not writer.is_abandoned

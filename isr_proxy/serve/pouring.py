@@ -9,9 +9,11 @@ import asyncio
 from typing import Any
 
 from isr_proxy.coord.flight import Flight
+from isr_proxy.core.decision import Failed
 from isr_proxy.core.reason import Reason
 from isr_proxy.errors import VisitorGone
 from isr_proxy.origin.client import Answer
+from isr_proxy.serve.job import Broken
 from isr_proxy.store.base import Writer
 
 
@@ -22,6 +24,7 @@ async def pour_out(
     while flight.waiters:  # noqa: ASYNC110  told of the opening, about to read in this very turn
         await asyncio.sleep(0)
     writer.abandon()
+    flight.free(Broken(Failed(Reason.TOO_LARGE)))
     deadline.reschedule(None)
     try:
         await writer.write(chunk)

@@ -40,9 +40,11 @@ class Ready:
         "head",
         "hits",
         "kind",
+        "place",
         "route",
         "sequence",
         "since",
+        "stamp",
         "taken_bytes",
         "until",
         "validators",
@@ -61,6 +63,7 @@ class Ready:
         self.validators = has
         self.since = self.until = float("-inf")
         self.sequence = -1
+        self.place = self.stamp = 0
         self.taken_bytes = _OVERHEAD_BYTES + len(head)  # of memory, with the request heads it is known by
 
     def holds(self, now: float, sequence: int) -> bool:

@@ -346,6 +346,7 @@ class Regenerator:
             except StoreError:
                 return Reason.STORE_FAILED
             if writer.is_abandoned:
+                flight.free(Broken(Failed(Reason.STORE_FAILED)))
                 deadline.reschedule(None)  # the disk refused: now it is the visitors' own pace
             scan.feed(chunk)
         await writer.finish()

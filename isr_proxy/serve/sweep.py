@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from itertools import groupby
 from typing import Any, Final, Protocol
 
@@ -56,6 +56,7 @@ class Sweeper:
         self._log = log
         self._store = store
         self._flights = flights
+        self.oldest: Callable[[int], Awaitable[int]] = self._oldest_here  # of several workers: over all
         self._now = now
         self._again_seconds = again_seconds
         self._allowed = log.index.sequence
@@ -126,7 +127,7 @@ class Sweeper:
 
     async def _sweep(self, sequence: int, records: list[Purge]) -> bool:
         """Sweep one purge; tells whether it is done."""
-        is_alone = self._flights.oldest_sequence(sequence) >= sequence
+        is_alone = await self.oldest(sequence) >= sequence
         if sequence <= self._swept and not is_alone:
             return False
         for record in records:
@@ -137,6 +138,10 @@ class Sweeper:
             raise StoreUnavailable("the catalog was lost while it was swept by")
         self._progress(sequence)
         return is_alone
+
+    async def _oldest_here(self, default: int) -> int:
+        """Return the lowest sequence that a fetch under way began at."""
+        return self._flights.oldest_sequence(default)
 
     def _progress(self, sequence: int) -> None:
         self._swept = max(self._swept, sequence)

@@ -50,6 +50,7 @@ class Warmer:
         patience: Sequence[float] = PATIENCE,
     ) -> None:
         self.client = client
+        self.makes_pages = True  # False: only the lists are read, as another worker makes the pages
         self._engine = engine
         self._batches = batches
         self._on_demand = on_demand
@@ -103,7 +104,7 @@ class Warmer:
                     self._lists[id(route)] = _paths(texts)
                     listed += [(route, text) for text in texts]
                     pending.remove(route)
-            if listed:
+            if listed and self.makes_pages:
                 self._started.append(self._start(_each(listed), self._patience))
             if not pending:
                 return

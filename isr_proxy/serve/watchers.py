@@ -10,11 +10,12 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from isr_proxy.serve.outcome import Observer, Outcome, Purged, Regenerated, Repeats
 
 Event = dict[str, Any]
+Word: TypeAlias = "memoryview[int] | list[int]"
 
 _QUEUED: Final = 256  # events a watcher may be behind; what is more is lost to him
 MAX_WATCHERS: Final = 32
@@ -26,24 +27,27 @@ class Watchers:
     def __init__(self, behind: Observer) -> None:
         self._behind = behind
         self._watchers: set[asyncio.Queue[Event | None]] = set()
+        # One word, not 0 while anybody watches: of several workers, anybody at the one that speaks for all.
+        self.is_watched: Word = [0]
+        self.send: Callable[[Event], None] = self.take  # to where it is watched
         self.on_turn: Callable[[], None] = lambda: None  # the first one came, or the last one went
 
     def visited(self, outcome: Outcome) -> None:
         self._behind.visited(outcome)
-        if self._watchers:
-            self._publish(_visit(outcome))
+        if self.is_watched[0]:
+            self.send(_visit(outcome))
 
     def repeats(self, outcome: Outcome) -> Repeats:
         return self._behind.repeats(outcome)
 
     def listener(self, outcome: Outcome) -> Callable[[str], None] | None:
         behind = self._behind.listener(outcome)
-        if not self._watchers:
+        if not self.is_watched[0]:
             return behind
         event = _visit(replace(outcome, seconds=0.0))
 
         def tell(client: str) -> None:
-            self._publish(event)
+            self.send(event)
             if behind is not None:
                 behind(client)
 
@@ -51,8 +55,8 @@ class Watchers:
 
     def regenerated(self, regenerated: Regenerated) -> None:
         self._behind.regenerated(regenerated)
-        if self._watchers:
-            self._publish(
+        if self.is_watched[0]:
+            self.send(
                 {
                     "type": "regeneration",
                     "url": regenerated.key.url,
@@ -65,7 +69,7 @@ class Watchers:
 
     def purged(self, purged: Purged) -> None:
         self._behind.purged(purged)
-        self._publish(
+        self.send(
             {
                 "type": "purge",
                 "sequence": purged.sequence,
@@ -88,6 +92,7 @@ class Watchers:
 
     def _turn(self, watching: int) -> None:
         """Say that from now on somebody watches, or nobody: whoever asked for a listener asks again."""
+        self.is_watched[0] = int(bool(self._watchers))
         if len(self._watchers) == watching:
             self.on_turn()
 
@@ -102,7 +107,8 @@ class Watchers:
                 queue.get_nowait()
             queue.put_nowait(None)
 
-    def _publish(self, event: Event) -> None:
+    def take(self, event: Event) -> None:
+        """Tell those who watch here."""
         for queue in self._watchers:
             if not queue.full():
                 queue.put_nowait(event)

@@ -3,6 +3,9 @@
 Knows rows and their batches; its SQLite file is behind one thread. Must not know how pages are read. It
 is derived: when it is missing, broken or left behind by a crash, `is_complete` is false until the pages
 have been scanned again, and no request waits for that (laws 2 and 7 never depend on it).
+
+Several processes may write to it. Their batches do not come in the order in which they changed the files, so
+each reads a file again while nobody else writes: the last to write a row has seen the last change.
 """
 
 from __future__ import annotations
@@ -18,8 +21,9 @@ from typing import Final, TypeVar
 import structlog
 
 from isr_proxy.core.purges import Selector
+from isr_proxy.store.company import DOUBTS, SETTLED, Company, is_settled
 from isr_proxy.store.layout import Name
-from isr_proxy.store.ledger import BROKEN, COMPLETE, PARTIAL, Change, Forgotten, Ledger, Row, Totals
+from isr_proxy.store.ledger import BROKEN, COMPLETE, PARTIAL, Change, Forgotten, Ledger, Row, Totals, is_busy
 from isr_proxy.store.refusals import Refusals
 
 _log = structlog.get_logger("isr_proxy.store")
@@ -27,6 +31,7 @@ _log = structlog.get_logger("isr_proxy.store")
 _FLUSH_SECONDS: Final = 1.0
 _BATCH: Final = 500
 _PENDING: Final = 2000  # changes; who records more waits for a flush
+_BUSY_PENDING: Final = 20_000  # and while others hold the file, no more than these are kept
 _NOTES: Final = 10_000
 _NOTE_SECONDS: Final = 60.0
 _WAL_BYTES: Final = (64 * 1024, 4 * 1024 * 1024)
@@ -47,8 +52,18 @@ class Listing:
 class Catalog:
     """The catalog of one store. Recording never waits; asking does."""
 
-    def __init__(self, ledger: Ledger, refusals: Refusals, now: Callable[[], float], max_size: int) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        refusals: Refusals,
+        now: Callable[[], float],
+        max_size: int,
+        company: Company,
+        current: Callable[[Change], Change],
+    ) -> None:
         self._ledger = ledger
+        self._company = company
+        self._current = current
         self._refusals = refusals
         self._now = now
         self._wal_limit = min(max(max_size // 64, _WAL_BYTES[0]), _WAL_BYTES[1])
@@ -61,21 +76,35 @@ class Catalog:
         self._timer: asyncio.TimerHandle | None = None
         self._flusher: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._complete = asyncio.Event()
+        self._moved = asyncio.Event()
+        self._replaced: list[Ledger] = []  # kept: closing them would take away the log of the new one
         self._file_bytes = ledger.file_bytes()
         self.is_broken = False  # a batch was lost, or there is no file: it must be reopened and filled
         self.on_broken: Callable[[], None] = lambda: None
+        self.on_written: Callable[[], None] = lambda: None
 
     @classmethod
     def open(
-        cls, path: str, refusals: Refusals, now: Callable[[], float], max_size: int, *, pages_exist: bool
+        cls,
+        path: str,
+        refusals: Refusals,
+        now: Callable[[], float],
+        max_size: int,
+        company: Company,
+        *,
+        pages_exist: bool,
+        current: Callable[[Change], Change],
     ) -> Catalog:
-        """Open the file at `path`, moving a broken one aside; `pages_exist`: a new one must be filled."""
-        ledger, is_current = _open_ledger(path, refusals, pages_exist)
-        catalog = cls(ledger, refusals, now, max_size)
+        """Open the file at `path`, moving a broken one aside; `pages_exist`: a new one must be filled.
+
+        `current` reads a file again, where others write to the catalog too.
+        """
+        if company.is_alone:
+            ledger = open_ledger(path, refusals, company.tally, pages_exist)
+        else:
+            ledger = _join_ledger(path, refusals, company.tally)
+        catalog = cls(ledger, refusals, now, max_size, company, current)
         catalog.is_broken = ledger.path != path
-        if is_current:
-            catalog._complete.set()
         return catalog
 
     # --- recording ---
@@ -129,47 +158,77 @@ class Catalog:
             while self._pending or self._served:
                 batch, self._pending = self._pending[:_BATCH], self._pending[_BATCH:]
                 served, self._served = self._served, {}
-                await self._write(batch, served)
+                if not await self._write(batch, served):
+                    self._pending = [*batch, *self._pending]
+                    self._schedule()
+                    return
 
-    async def _write(self, batch: list[Change], served: dict[Name, float]) -> None:
+    async def _write(self, batch: list[Change], served: dict[Name, float]) -> bool:
+        """Write a batch; False when others held the file too long, and it is to be tried again."""
         try:
             if not self.is_broken:
                 await self._run(lambda: self._apply(batch, served))
         except sqlite3.Error as error:
+            if is_busy(error) and len(self._pending) < _BUSY_PENDING:
+                return False
             self._break(error)
         self._pending_bytes -= sum(change.size_bytes for change in batch if isinstance(change, Row))
+        self.on_written()
+        return True
 
     def _apply(self, batch: list[Change], served: dict[Name, float]) -> None:
-        self._ledger.apply(batch, served.items())
+        if self._company.is_alone:
+            self._ledger.apply(batch, served.items())
+        else:
+            self._apply_current({change.name: change for change in batch}, served)
         if self._ledger.wal_bytes() > self._wal_limit:
             self._ledger.checkpoint()
         self._file_bytes = self._ledger.file_bytes()
 
+    def _apply_current(self, changed: dict[Name, Change], served: dict[Name, float]) -> None:
+        self._ledger.apply(map(self._current, changed.values()), served.items())
+        if not self._ledger.is_in_place():  # that file was replaced meanwhile, so this one may lack them
+            self._renew()
+            self._ledger.apply(map(self._current, changed.values()), served.items())
+
+    def _renew(self) -> None:
+        """Open the file that another process has put in the place of a broken one."""
+        if not self._ledger.is_in_place():
+            self._replaced.append(self._ledger)
+            self._ledger = Ledger.open(self._ledger.path, self._company.tally)
+
     def _break(self, error: sqlite3.Error) -> None:
         self._refusals.refused(error, "writing the catalog")
-        self._complete.clear()
-        if not self.is_broken:
+        self._company.doubt()
+        if self._company.is_first and not self.is_broken:
             self.is_broken = True
             self.on_broken()
 
     async def reopen(self, path: str) -> None:
         """Start over with an empty file, after a batch was lost. OSError or sqlite3.Error."""
         async with self._lock:
-            self._ledger = await self._run(lambda: _replaced(self._ledger, path))
+            self._ledger = await self._run(lambda: _replaced(self._ledger, path, self._company.tally))
             self.is_broken = False
 
     # --- what is there ---
 
     @property
     def is_complete(self) -> bool:
-        return self._complete.is_set()
+        return is_settled(self._company.tally)
 
-    def completed(self) -> None:
-        """Say that every page on disk has its row."""
-        self._complete.set()
+    def doubts(self) -> int:
+        """Return what `completed` is to be told after a scan that begins now."""
+        return self._company.tally[DOUBTS]
+
+    def completed(self, doubts: int) -> None:
+        """Say that every page on disk has its row, unless something was lost since."""
+        self._company.tally[SETTLED] = doubts
+        self._moved.set()
 
     async def wait_complete(self) -> None:
-        await self._complete.wait()
+        while not self.is_complete:
+            self._moved.clear()
+            await self._moved.wait()
 
     @property
     def totals(self) -> Totals:
@@ -182,6 +241,10 @@ class Catalog:
 
     def pages_bytes(self) -> int:
         return self._ledger.totals.size_bytes + self._pending_bytes
+
+    def pending_bytes(self) -> int:
+        """Return an upper bound of what is recorded and not written."""
+        return self._pending_bytes + len(self._pending) * _ROW_BYTES
 
     @property
     def has_pending(self) -> bool:
@@ -222,11 +285,16 @@ class Catalog:
 
     async def _ask(self, question: Callable[[], R], otherwise: R) -> R:
         await self.flush()
+        await self._company.settle()
         try:
-            return await self._run(question)
+            return await self._run(lambda: self._answered(question))
         except sqlite3.Error as error:
             self._break(error)
             return otherwise
+
+    def _answered(self, question: Callable[[], R]) -> R:
+        self._renew()
+        return question()
 
     async def _run(self, work: Callable[[], R]) -> R:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
@@ -238,7 +306,10 @@ class Catalog:
         await self.flush()
         closed = COMPLETE if self.is_complete else PARTIAL
         try:
-            await self._run(lambda: self._ledger.close(closed))
+            if self._company.is_alone:
+                await self._run(lambda: self._ledger.close(closed))
+            else:
+                await self._run(self._ledger.abandon)  # the last to go says whether it is complete
         except sqlite3.Error as error:
             self._refusals.refused(error, "closing the catalog")
         self._executor.shutdown()
@@ -253,28 +324,50 @@ def _parse_cursor(cursor: str | None) -> tuple[str, int]:
     return path, int(number)
 
 
-def _open_ledger(path: str, refusals: Refusals, pages_exist: bool) -> tuple[Ledger, bool]:  # noqa: FBT001
-    """Open the file; tells too whether every page has its row in it."""
+def open_ledger(path: str, refusals: Refusals, tally: memoryview[int], pages_exist: bool) -> Ledger:  # noqa: FBT001
+    """Open the file, moving a broken one aside; the tally says whether every page has its row in it."""
     is_new = not os.path.exists(path)
     try:
-        ledger = Ledger.open(path)
+        ledger = Ledger.open(path, tally)
         is_current = not pages_exist if is_new else ledger.is_believable()
         ledger.opened()
     except sqlite3.OperationalError as error:
         refusals.refused(error, "opening the catalog")
-        return Ledger.open(":memory:"), False
+        ledger, is_current = Ledger.open(":memory:", tally), False
     except sqlite3.DatabaseError as error:
         _log.warning("the catalog is broken and is rebuilt from the pages", error=str(error))
         _move_aside(path)
-        return _open_ledger(path, refusals, pages_exist)
-    return ledger, is_current
+        return open_ledger(path, refusals, tally, pages_exist)
+    ledger.publish()
+    tally[DOUBTS], tally[SETTLED] = 0, 0 if is_current else -1
+    return ledger
 
 
-def _replaced(ledger: Ledger, path: str) -> Ledger:
+def prepare(path: str, refusals: Refusals, tally: memoryview[int], *, pages_exist: bool) -> None:
+    """Open or repair the file for several processes, which are not there yet."""
+    open_ledger(path, refusals, tally, pages_exist).abandon()
+
+
+def close_complete(path: str, tally: memoryview[int]) -> None:
+    """Say, after the last of several processes has written what it had, whether nothing is missing."""
+    if is_settled(tally) and os.path.exists(path):
+        Ledger.open(path, tally).close(COMPLETE)
+
+
+def _join_ledger(path: str, refusals: Refusals, tally: memoryview[int]) -> Ledger:
+    try:
+        return Ledger.open(path, tally)
+    except sqlite3.Error as error:
+        refusals.refused(error, "opening the catalog")
+        return Ledger.open(":memory:", tally)
+
+
+def _replaced(ledger: Ledger, path: str, tally: memoryview[int]) -> Ledger:
     ledger.abandon()
     _move_aside(path)
-    fresh = Ledger.open(path)
+    fresh = Ledger.open(path, tally)
     fresh.opened()
+    fresh.publish()
     return fresh
 
 

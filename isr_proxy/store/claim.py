@@ -1,6 +1,7 @@
-"""Taking a directory for one serving process.
+"""Taking a directory for one serving process, or for several that belong together.
 
-Knows the lock, the version and the leftovers of the last holder. Must not look at the pages: a start
+Knows the lock, the version and the leftovers of the last holder. A lock that is taken before a fork is held
+until the last of those processes has closed it or died. Must not look at the pages: a start
 costs the same for ten of them and for ten million (law 7).
 """
 
@@ -29,6 +30,20 @@ def claim(layout: Layout, refusals: Refusals) -> OpenFile | None:
         refusals.refused(error, "opening the store; it is only read from")
         return None
     return lock
+
+
+def has_pages(layout: Layout) -> bool:
+    return os.path.isdir(layout.pages) and bool(os.listdir(layout.pages))
+
+
+def clear_leftovers(layout: Layout, seat: str) -> None:
+    """Delete what a process that sat here before left in the making; its names begin with `seat`."""
+    try:
+        for left in os.scandir(layout.tmp):
+            if left.name.startswith(seat):
+                os.unlink(left.path)
+    except OSError:
+        pass  # it goes at the next start
 
 
 def _lock_or_raise(lock: OpenFile, layout: Layout) -> None:

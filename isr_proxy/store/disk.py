@@ -14,10 +14,10 @@ import asyncio
 import errno
 import os
 import sqlite3
-import weakref
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -32,7 +32,9 @@ from isr_proxy.core.settings import StoreSettings
 from isr_proxy.errors import BadEntry, StoreError, StoreUnavailable
 from isr_proxy.store.base import PENDING, Entry, Found, Pending
 from isr_proxy.store.catalog import Catalog
-from isr_proxy.store.claim import claim
+from isr_proxy.store.claim import claim, has_pages
+from isr_proxy.store.company import Alone, Company
+from isr_proxy.store.key_locks import KeyLocks
 from isr_proxy.store.layout import SHARDS, Layout, Name, key_part, name_of
 from isr_proxy.store.ledger import Change
 from isr_proxy.store.opened import FileBodies, FileId, OpenFile, ResidentBodies
@@ -40,12 +42,12 @@ from isr_proxy.store.peeking import WouldWait
 from isr_proxy.store.reading import BrokenFile, Verified, open_file, read_head
 from isr_proxy.store.refusals import Refusals
 from isr_proxy.store.rescan import rescan
-from isr_proxy.store.rows import freshened
+from isr_proxy.store.rows import current, freshened
 from isr_proxy.store.shelf import Placed, Shelf
-from isr_proxy.store.space import Reservation, Space
+from isr_proxy.store.space import Reservation, Space, StoreStat, left_to_write
 from isr_proxy.store.spool import Spool
 from isr_proxy.store.writer import DiskWriter
-from isr_proxy.store.writing import Workshop, left_to_write, overwrite_state
+from isr_proxy.store.writing import Workshop, overwrite_state
 
 _log = structlog.get_logger("isr_proxy.store")
 
@@ -53,22 +55,7 @@ _THREADS: Final = 8
 _REBUILD_AFTER: Final = 30.0
 _COMMITS_AT_ONCE: Final = 16
 _COMMITS_MAX: Final = 512  # with those that wait for their turn (law 8)
-
 R = TypeVar("R")
-
-
-@dataclass(frozen=True, slots=True)
-class StoreStat:
-    """The store in numbers, for the admin API and metrics."""
-
-    entries: int
-    size_bytes: int
-    max_bytes: int
-    is_complete: bool  # the catalog: counts are too low while it is rebuilt
-    is_writable: bool
-    bad_entries: int
-    failures: int
-    evictions: int
 
 
 class DiskStore:
@@ -82,11 +69,12 @@ class DiskStore:
         lock: OpenFile | None,
         refusals: Refusals,
         catalog: Catalog,
+        company: Company,
     ) -> None:
         self.refusals = refusals
         self.catalog = catalog
         self.executor = ThreadPoolExecutor(_THREADS, "store")
-        self.workshop = Workshop(layout, fsync=settings.fsync)
+        self.workshop = Workshop(layout, company.name or str(os.getpid()), fsync=settings.fsync)
         self.bad_entries = 0
         self._layout = layout
         self._settings = settings
@@ -94,17 +82,18 @@ class DiskStore:
         self._lock = lock
         self._verified = Verified()
         self._shelf = Shelf(layout, self.workshop, self._verified, self.executor, settings.max_variants)
-        self._space = Space(settings.max_size, catalog, self.drop)
-        self._key_locks: weakref.WeakValueDictionary[bytes, asyncio.Lock] = weakref.WeakValueDictionary()
+        self._space = Space(settings.max_size, catalog, company, self.drop)
+        self.company = company
+        self._locks = KeyLocks(company)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._rescanner: asyncio.Task[None] | None = None
         self._commits = 0
         self._turns = asyncio.Semaphore(_COMMITS_AT_ONCE)
         self._listeners: list[Callable[[Name, Entry | None], None]] = []
-        self._measure()
-        catalog.on_broken = self._fill_catalog
-        if not catalog.is_complete and self.is_writable:
-            self._fill_catalog()
+        if company.is_first:
+            self._measure()
+        catalog.on_broken = self.fill_catalog
+        self.fill_catalog()
 
     @classmethod
     def open(cls, settings: StoreSettings, *, now: Callable[[], float]) -> DiskStore:
@@ -113,13 +102,32 @@ class DiskStore:
         StoreInUse when another process serves from it. A directory that cannot be written is served from
         as it is: commits raise StoreUnavailable.
         """
-        layout = Layout(os.path.abspath(settings.path))
         refusals = Refusals(settings.path, now)
-        lock = claim(layout, refusals)
-        pages_exist = os.path.isdir(layout.pages) and bool(os.listdir(layout.pages))
-        path = ":memory:" if lock is None else layout.catalog
-        catalog = Catalog.open(path, refusals, now, settings.max_size, pages_exist=pages_exist)
-        return cls(layout, settings, now, lock, refusals, catalog)
+        lock = claim(Layout(os.path.abspath(settings.path)), refusals)
+        return cls.joined(settings, refusals, lock, Alone(), now=now)
+
+    @classmethod
+    def joined(
+        cls,
+        settings: StoreSettings,
+        refusals: Refusals,
+        lock: OpenFile | None,
+        company: Company,
+        *,
+        now: Callable[[], float],
+    ) -> DiskStore:
+        """Open the store of a directory that is claimed: `lock`, or None when it can only be read."""
+        layout = Layout(os.path.abspath(settings.path))
+        catalog = Catalog.open(
+            ":memory:" if lock is None else layout.catalog,
+            refusals,
+            now,
+            settings.max_size,
+            company,
+            pages_exist=has_pages(layout),
+            current=partial(current, layout),
+        )
+        return cls(layout, settings, now, lock, refusals, catalog, company)
 
     def _measure(self) -> None:
         """Look at the directories, never at the pages: at most 256 of them, and a bounded bad/."""
@@ -129,7 +137,7 @@ class DiskStore:
             except FileNotFoundError:
                 pass
         if os.path.isdir(self._layout.bad):
-            self._space.bad_bytes = self._shelf.bad_bytes()
+            self._space.bad_takes(self._shelf.bad_bytes())
 
     # --- reading ---
 
@@ -217,7 +225,7 @@ class DiskStore:
         try:
             await self.catalog.settle()
             await writer.reservation.grow(left_to_write(len(body.tail), meta, variant, encodings))
-            async with self._key_lock(key.digest):
+            async with self._locks.of(key.digest):
                 placed = await self._write(
                     "storing a page",
                     lambda: self._shelf.place(key, variant, body, encodings, meta, state, self._now()),
@@ -245,11 +253,14 @@ class DiskStore:
 
     async def update(self, entry: Entry, state: State) -> Entry:
         """Write the state into its place in the file, unless that is another one by now."""
-        return await self._carried(self._update_now(entry, state))
+        try:
+            return await self._carried(self._update_now(entry, state))
+        except StoreError:  # another process holds the key
+            return replace(entry, state=state)
 
     async def _update_now(self, entry: Entry, state: State) -> Entry:
         name, expected = _place_of(entry)
-        async with self._key_lock(entry.key.digest):
+        async with self._locks.of(entry.key.digest):
             try:
                 fresh = await self._overwrite(name, expected, state)
             except StoreError:
@@ -281,15 +292,20 @@ class DiskStore:
     async def rewrite(self, entry: Entry, meta: Meta, state: State) -> Entry:
         """Replace the file by one with the same bodies, unless it is another one by now."""
         meta = msgspec.structs.replace(meta, bodies=entry.meta.bodies)
-        return await self._carried(self._rewrite_now(entry, replace(entry, meta=meta, state=state)))
+        changed = replace(entry, meta=meta, state=state)
+        try:
+            return await self._carried(self._rewrite_now(entry, changed))
+        except StoreError:
+            return changed
 
     async def _rewrite_now(self, entry: Entry, changed: Entry) -> Entry:
         name, expected = _place_of(entry)
         reservation = Reservation(self._space)
         try:
             await self.catalog.settle()
-            await reservation.grow(left_to_write(_bodies_bytes(entry.meta), changed.meta, entry.variant, ()))
-            async with self._key_lock(entry.key.digest):
+            bodies = sum(ref.size for ref in entry.meta.bodies)
+            await reservation.grow(left_to_write(bodies, changed.meta, entry.variant, ()))
+            async with self._locks.of(entry.key.digest):
                 placed = await self._write(
                     "rewriting a page",
                     lambda: self._shelf.replace(name, expected, changed.meta, changed.state, self._now()),
@@ -298,7 +314,7 @@ class DiskStore:
                     changed = replace(changed, bodies=_same_bodies(entry, placed))
                     self._note_placed(changed, placed)
         except StoreError:
-            async with self._key_lock(entry.key.digest):
+            async with self._locks.of(entry.key.digest):
                 return await self._unsaved(name, expected, changed)
         finally:
             reservation.release()
@@ -314,7 +330,7 @@ class DiskStore:
         await self._carried(self._drop_now(name, None))
 
     async def _drop_now(self, name: Name, expected: FileId | None) -> None:
-        async with self._key_lock(key_part(name)):
+        async with self._locks.of(key_part(name)):
             self._note(await self._write("deleting a page", lambda: self._shelf.remove(name, expected)))
 
     # --- purges ---
@@ -333,7 +349,7 @@ class DiskStore:
 
     async def _sweep_one(self, name: Name, purge: Purge) -> int:
         """Look and act under one lock: a state written in between would be lost, or its page deleted."""
-        async with self._key_lock(key_part(name)):
+        async with self._locks.of(key_part(name)):
             read = await self._write("sweeping", lambda: self._head(name))
             if read is None or read[1].sequence >= purge.sequence:
                 return 0
@@ -355,11 +371,15 @@ class DiskStore:
         return None if file_id is None or state is None else (file_id, state)
 
     def on_change(self, listener: Callable[[Name, Entry | None], None]) -> None:
-        """Have a tier in front told what lies at a name from now on; None: look again. In order, at once."""
+        """Have a tier in front told what lies at a name from now on; None: look again. In order, at once.
+
+        Of what other processes change, only the key's stamp tells.
+        """
         self._listeners.append(listener)
 
     def _tell(self, name: Name, entry: Entry | None) -> None:
         self._shelf.changed(name)
+        self.company.changed(key_part(name))
         for listener in self._listeners:
             listener(name, entry)
 
@@ -370,18 +390,19 @@ class DiskStore:
         _log.warning(
             "a broken page file is moved aside", file=self._layout.page(broken.name), why=str(broken)
         )
-        async with self._key_lock(key_part(broken.name)):
-            try:
-                changes, self._space.bad_bytes = await self._write(
+        with suppress(StoreUnavailable):
+            async with self._locks.of(key_part(broken.name)):
+                changes, bad_bytes = await self._write(
                     "moving a broken file aside",
                     lambda: self._shelf.move_aside(broken, self._settings.max_size),
                 )
-            except StoreUnavailable:
-                return
-            self._note(changes)
+                self._space.bad_takes(bad_bytes)
+                self._note(changes)
 
-    def _fill_catalog(self) -> None:
-        if self._rescanner is None or self._rescanner.done():
+    def fill_catalog(self) -> None:
+        """Scan the pages in the background, if the catalog may lack any and this is who does it for all."""
+        is_ours = self.company.is_first and self.is_writable and not self.catalog.is_complete
+        if is_ours and (self._rescanner is None or self._rescanner.done()):
             self._rescanner = asyncio.get_running_loop().create_task(self._rescan())
 
     async def _rescan(self) -> None:
@@ -401,9 +422,10 @@ class DiskStore:
         if self.catalog.is_broken:
             await asyncio.sleep(_REBUILD_AFTER)
             await self.catalog.reopen(self._layout.catalog)
+        doubts = self.catalog.doubts()
         await rescan(self._layout, self.catalog, self.executor, self._move_aside)
         if not self.catalog.is_broken:
-            self.catalog.completed()
+            self.catalog.completed(doubts)
 
     # --- the rest ---
 
@@ -430,12 +452,6 @@ class DiskStore:
             self.failures,
             self._space.evictions,
         )
-
-    def _key_lock(self, digest: bytes) -> asyncio.Lock:
-        lock = self._key_locks.get(digest)
-        if lock is None:
-            lock = self._key_locks[digest] = asyncio.Lock()
-        return lock
 
     async def _carried(self, work: Coroutine[Any, Any, R]) -> R:
         """Carry work through even when whoever asked for it is cancelled: threads cannot be stopped."""
@@ -475,10 +491,6 @@ def _place_of(entry: Entry) -> tuple[Name, FileId]:
     if not isinstance(bodies, ResidentBodies | FileBodies):
         raise TypeError("not an entry of a disk store")
     return name_of(entry.key.digest, entry.variant), bodies.file_id
-
-
-def _bodies_bytes(meta: Meta) -> int:
-    return sum(ref.size for ref in meta.bodies)
 
 
 def _same_bodies(entry: Entry, placed: Placed) -> ResidentBodies | FileBodies:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from isr_proxy.core.purges import RULE_TAG, Scope, Selector
+from isr_proxy.store.company import ENTRIES, PAGES
 from isr_proxy.store.layout import Name
 
 _SCHEMA: Final = """
@@ -39,6 +40,7 @@ COMPLETE: Final = "complete"
 PARTIAL: Final = "partial"
 BROKEN: Final = ".broken"  # what a broken file is renamed to
 _IN_USE: Final = ""
+_BUSY_SECONDS: Final = 5.0  # that another process may take to write a batch
 _VICTIMS_AT_ONCE: Final = 256
 _IS_PAGE: Final = "status > 0 AND NOT EXISTS (SELECT 1 FROM tags WHERE tag = ? AND page_id = id)"
 
@@ -130,23 +132,27 @@ _UPSERT: Final = (
 class Ledger:
     """One open catalog file."""
 
-    def __init__(self, database: sqlite3.Connection, path: str) -> None:
+    def __init__(self, database: sqlite3.Connection, path: str, tally: memoryview[int]) -> None:
         self._database = database
+        self._tally = tally
+        self._inode = _inode(path)
         self.path = path
-        self.totals = Totals(self._about("size_bytes", 0), self._about("entries", 0))
 
     @classmethod
-    def open(cls, path: str) -> Ledger:
-        """Open or create; sqlite3.Error when that cannot be, or it is of another version."""
-        database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=1.0)
+    def open(cls, path: str, tally: memoryview[int]) -> Ledger:
+        """Open or create; sqlite3.Error when that cannot be, or it is of another version.
+
+        `tally` is where the totals are kept for whoever else has this file open (company.py).
+        """
+        database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_BUSY_SECONDS)
         try:
-            return cls._prepared(database, path)
+            return cls._prepared(database, path, tally)
         except BaseException:
             database.close()
             raise
 
     @classmethod
-    def _prepared(cls, database: sqlite3.Connection, path: str) -> Ledger:
+    def _prepared(cls, database: sqlite3.Connection, path: str, tally: memoryview[int]) -> Ledger:
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = OFF")  # derived: a crash of the host rebuilds it
         database.execute("PRAGMA temp_store = MEMORY")
@@ -156,7 +162,26 @@ class Ledger:
             raise sqlite3.DatabaseError(f"catalog version {version}")
         database.executescript(_SCHEMA)
         database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        return cls(database, path)
+        return cls(database, path, tally)
+
+    @property
+    def totals(self) -> Totals:
+        """What all who have this file open have written."""
+        return Totals(self._tally[PAGES], self._tally[ENTRIES])
+
+    def publish(self) -> None:
+        """Put the file's totals where all see them; only when nobody else writes yet."""
+        self._set(self._written())
+
+    def _set(self, totals: Totals) -> None:
+        self._tally[PAGES], self._tally[ENTRIES] = totals.size_bytes, totals.entries
+
+    def _written(self) -> Totals:
+        return Totals(self._about("size_bytes", 0), self._about("entries", 0))
+
+    def is_in_place(self) -> bool:
+        """Tell whether this file is still the catalog: another process may have replaced a broken one."""
+        return self._inode == _inode(self.path)
 
     def _about(self, name: str, default: Any) -> Any:
         row = self._database.execute("SELECT value FROM about WHERE name = ?", (name,)).fetchone()
@@ -213,10 +238,15 @@ class Ledger:
     # --- writing ---
 
     def apply(self, changes: Iterable[Change], served: Iterable[tuple[Name, float]]) -> None:
-        """Apply changes in order, then the notes of serving, in one transaction."""
+        """Apply changes in order, then the notes of serving, in one transaction.
+
+        The changes are asked for within it, while nobody else writes.
+        """
         before = self.totals
         self._database.execute("BEGIN IMMEDIATE")
         try:
+            before = self._written()
+            self._set(before)
             for change in changes:
                 self._apply_one(change)
             self._database.executemany(
@@ -226,7 +256,7 @@ class Ledger:
             self._say("entries", self.totals.entries)
             self._database.execute("COMMIT")
         except BaseException:
-            self.totals = before
+            self._set(before)
             if self._database.in_transaction:
                 self._database.execute("ROLLBACK")
             raise
@@ -282,7 +312,7 @@ class Ledger:
         return found
 
     def _count(self, size_bytes: int, entries: int) -> None:
-        self.totals = Totals(self.totals.size_bytes + size_bytes, self.totals.entries + entries)
+        self._set(Totals(self.totals.size_bytes + size_bytes, self.totals.entries + entries))
 
     # --- reading ---
 
@@ -420,6 +450,18 @@ def _allocated_now(path: str) -> int:
         return os.stat(path).st_blocks * 512
     except OSError:
         return 0
+
+
+def _inode(path: str) -> int:
+    try:
+        return os.stat(path).st_ino
+    except OSError:
+        return 0  # in memory
+
+
+def is_busy(error: sqlite3.Error) -> bool:
+    """Tell whether another process held the file for too long: nothing is wrong with it."""
+    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY
 
 
 def boot() -> str:

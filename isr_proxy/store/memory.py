@@ -26,6 +26,7 @@ from isr_proxy.core.key import Key, Variant, variant_of
 from isr_proxy.core.purges import Purge
 from isr_proxy.errors import StoreError
 from isr_proxy.store.base import Entry, Found, Pending, Store, Writer
+from isr_proxy.store.company import Company
 from isr_proxy.store.frequency import MOST, Frequencies
 from isr_proxy.store.layout import Name, is_variant, key_part, name_of
 
@@ -47,6 +48,10 @@ _TAG_BYTES: Final = 72
 class Behind(Store, Protocol):
     """A store that tells of every change of its files, in their order."""
 
+    @property
+    def company(self) -> Company:
+        """The other processes that change files there: what they do changes the stamp of its key."""
+
     def on_change(self, listener: Callable[[Name, Entry | None], None]) -> None: ...
 
 
@@ -56,6 +61,8 @@ class _Slot:
 
     entry: Entry
     size_bytes: int
+    place: int  # of its key's stamp
+    stamp: int  # while it is the same, no other process has changed what lies behind
     hits: int  # halved at the end of each period; looked at seldom, so that is made up for then
     period: int
 
@@ -89,6 +96,8 @@ class MemoryTier:
         self._reads: dict[bytes, _Read] = {}
         self._loading: asyncio.Task[None] | None = None
         self._listeners: list[Callable[[Name], None]] = []
+        self._place = behind.company.place  # which stamp a key has
+        self.stamps = behind.company.stamps  # what was made of an entry is true while its stamp is the same
         if self._max_bytes:
             behind.on_change(self._changed)
 
@@ -111,20 +120,24 @@ class MemoryTier:
             return self._behind.peek(key, fields)
         name = self._name_for(key, fields) if self._varying else key.digest
         slot = self._protected.get(name) or self._probation.get(name)
-        if slot is not None and slot.entry.key == key:
+        if slot is not None and slot.stamp != self.stamps[slot.place]:
+            self.forget(name)
+        elif slot is not None and slot.entry.key == key:
             self._hit(name, slot)
             return slot.entry
+        stamp = self._stamp(key.digest)  # before it is read: what changes from now on is noticed
         found = self._behind.peek(key, fields)
         if isinstance(found, Entry):
-            self._offer(found)
+            self._offer(found, stamp)
         return found
 
     async def lookup(self, key: Key, fields: Fields) -> Found:
         """Ask the store behind, and keep what it finds, unless that changed meanwhile."""
         read = self._reads.setdefault(key.digest, _Read())
+        stamp = self._stamp(key.digest)
         found = await self._behind.lookup(key, fields)
         if self._is_still(key.digest, read) and isinstance(found, Entry):
-            self._offer(found)
+            self._offer(found, stamp)
         return found
 
     def _is_still(self, digest: bytes, read: _Read) -> bool:
@@ -155,10 +168,19 @@ class MemoryTier:
         self._protected_bytes += size_bytes if name in self._protected else 0
         self._shrink()
 
-    def holds(self, entry: Entry) -> bool:
-        """Tell whether this very object is held."""
+    def mark(self, entry: Entry) -> tuple[int, int] | None:
+        """Return which stamp an entry has, and what it was; None when this very object is not held."""
         slot = self._slot(name_of(entry.key.digest, entry.variant))
-        return slot is not None and slot.entry is entry
+        if slot is None or slot.entry is not entry or slot.stamp != self.stamps[slot.place]:
+            return None
+        return slot.place, slot.stamp
+
+    def holds(self, entry: Entry) -> bool:
+        """Tell whether this very object is held, and nobody has changed what lies behind."""
+        return self.mark(entry) is not None
+
+    def _stamp(self, digest: bytes) -> int:
+        return self.stamps[self._place(digest)]
 
     async def known(self, key: Key) -> bool:
         return await self._behind.known(key)
@@ -211,16 +233,17 @@ class MemoryTier:
     def _changed(self, name: Name, entry: Entry | None) -> None:
         """Hold what lies behind from now on; None: nothing does, or it must be looked at again."""
         self._reads.pop(key_part(name), None)
+        stamp = self._stamp(key_part(name))
         if entry is not None and self._slot(name) is not None and _is_resident(entry):
-            self._replace(name, entry)
+            self._replace(name, entry, stamp)
             return
         self.forget(name)
         if entry is not None:
-            self._offer(entry)
+            self._offer(entry, stamp)
 
     # --- what is held ---
 
-    def _offer(self, entry: Entry) -> None:
+    def _offer(self, entry: Entry, stamp: int) -> None:
         """Hold what was found or stored behind, if it is asked for more than what it would push out."""
         name = name_of(entry.key.digest, entry.variant)
         if (slot := self._slot(name)) is not None:
@@ -233,12 +256,12 @@ class MemoryTier:
         if self._requests > max(_MIN_PERIOD, _PERIOD * len(self)):
             self._end_period()
         if _is_resident(entry):
-            self._admit(name, entry, asked)
+            self._admit(name, entry, asked, stamp)
         elif asked > 1 and self._loading is None and self._victims(_weight(entry), asked) is not None:
             read = self._reads.setdefault(key_part(name), _Read())  # it may change before the task begins
-            self._loading = asyncio.get_running_loop().create_task(self._load(name, entry, read))
+            self._loading = asyncio.get_running_loop().create_task(self._load(name, entry, read, stamp))
 
-    async def _load(self, name: Name, entry: Entry, read: _Read) -> None:
+    async def _load(self, name: Name, entry: Entry, read: _Read, stamp: int) -> None:
         """Read the bodies of a page that is asked for again, and hold it unless it changed meanwhile."""
         try:
             bodies = await entry.bodies.load()
@@ -247,9 +270,9 @@ class MemoryTier:
         finally:
             self._loading = None
         if self._is_still(key_part(name), read):
-            self._admit(name, replace(entry, bodies=bodies), self._asked.estimate(name))
+            self._admit(name, replace(entry, bodies=bodies), self._asked.estimate(name), stamp)
 
-    def _admit(self, name: Name, entry: Entry, asked: int) -> None:
+    def _admit(self, name: Name, entry: Entry, asked: int, stamp: int) -> None:
         weight = _weight(entry)
         victims = self._victims(weight, asked)
         if victims is None:
@@ -258,7 +281,12 @@ class MemoryTier:
             self.forget(victim)
         if entry.variant.headers:
             self._vary(entry).held.add(name)
-        self._probation[name] = _Slot(entry, weight, asked, self._period)
+        elif (varying := self._varying.get(name)) is not None:  # not any more
+            for variant in list(varying.held):
+                self.forget(variant)
+        self._probation[name] = _Slot(
+            entry, weight, self._place(entry.key.digest), stamp, asked, self._period
+        )
         self.size_bytes += weight
 
     def _victims(self, weight: int, asked: int) -> list[Name] | None:
@@ -288,14 +316,14 @@ class MemoryTier:
         self._period += 1
         self._asked.halve()
 
-    def _replace(self, name: Name, entry: Entry) -> None:
+    def _replace(self, name: Name, entry: Entry, stamp: int) -> None:
         """Put an entry in the place of the held one, which was asked for just as often."""
         slot, weight = self._slot(name), _weight(entry)
         assert slot is not None, "only what is held is replaced"
         growth = weight - slot.size_bytes
         self.size_bytes += growth
         self._protected_bytes += growth if name in self._protected else 0
-        slot.entry, slot.size_bytes = entry, weight
+        slot.entry, slot.size_bytes, slot.stamp = entry, weight, stamp
         self._tell(name)
         if weight > _MAX_WEIGHT:
             self.forget(name)
@@ -332,6 +360,12 @@ class MemoryTier:
         if is_variant(name):
             self._forget_variant(digest, name)
         self._tell(name)
+
+    def clear(self) -> None:
+        """Let everything go: somebody may have changed it who could not say so any more."""
+        self._reads.clear()
+        for name in [*self._probation, *self._protected]:
+            self.forget(name)
 
     def _forget_variant(self, digest: bytes, name: Name) -> None:
         varying = self._varying[digest]

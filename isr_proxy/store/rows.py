@@ -6,13 +6,15 @@ Knows both shapes. Must not know SQL.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 from isr_proxy.core.entry import Meta, State, VaryIndex
 from isr_proxy.core.key import Dimension
-from isr_proxy.store.layout import Name
-from isr_proxy.store.ledger import FOREVER_SERVED, INDEX_STATUS, Freshened, Row
+from isr_proxy.errors import BadEntry
+from isr_proxy.store.layout import Layout, Name
+from isr_proxy.store.ledger import FOREVER_SERVED, INDEX_STATUS, Change, Forgotten, Freshened, Row
 from isr_proxy.store.opened import OpenFile
-from isr_proxy.store.reading import Stamp, read_summary
+from isr_proxy.store.reading import Stamp, open_file, read_summary
 from isr_proxy.store.writing import allocated
 
 
@@ -78,6 +80,18 @@ def read_row(name: Name, file: OpenFile) -> Row:
             return index_row(name, index, file)
         case meta, state:
             return page_row(name, meta, state, file, state.fetched_at)
+
+
+def current(layout: Layout, change: Change) -> Change:
+    """Return what a change has come to by now: others may have changed the same file since."""
+    try:
+        file = open_file(layout.page(change.name))
+        if file is None:
+            return Forgotten(change.name)
+        row = read_row(change.name, file)
+        return replace(row, served_at=change.served_at) if isinstance(change, Row) else row
+    except (BadEntry, OSError):
+        return change
 
 
 def freshened(name: Name, state: State, stamp: Stamp) -> Freshened:

@@ -1,23 +1,54 @@
 """Room on the disk: nothing is written that would take the store over `max_size` (law 8).
 
-Knows bytes: what lies there, what is promised, what is too much. Must not know what a page is worth: the
-catalog names the least recently served, and the owner deletes them.
+Knows bytes: what lies there, what is promised, what is too much, by all processes of the directory. Must not
+know what a page is worth: the catalog names the least recently served, and the owner deletes them.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
+from isr_proxy.core.entry import BODIES_OFFSET, Meta
+from isr_proxy.core.key import Variant
 from isr_proxy.errors import StoreUnavailable
 from isr_proxy.store.catalog import Catalog
+from isr_proxy.store.company import BAD, DIRECTORIES, Company
 from isr_proxy.store.layout import Name
 from isr_proxy.store.writing import allocated
 
 _FIXED_BYTES: Final = 64 * 1024  # lock, version, tmp/, bad/, pages/ themselves, a directory that grows
+_META_BYTES: Final = 4096  # estimate of what meta and padding add to a body
 _SPARE_FRACTION: Final = 64  # evict 1/64 of the store more than needed, so that it is not done every time
 _SPARE_MAX_BYTES: Final = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStat:
+    """The store in numbers, for the admin API and metrics."""
+
+    entries: int
+    size_bytes: int
+    max_bytes: int
+    is_complete: bool  # the catalog: counts are too low while it is rebuilt
+    is_writable: bool
+    bad_entries: int
+    failures: int
+    evictions: int
+
+
+def left_to_write(
+    tail_bytes: int, meta: Meta, variant: Variant, encodings: Sequence[tuple[str, bytes]]
+) -> int:
+    """Return an upper estimate of what a commit still writes, its index included."""
+    lines = sum(len(name) + len(value) + 16 for name, value in meta.lines)
+    tags = sum(2 * len(tag) + 8 for tag in meta.tags)
+    index = 2 * _META_BYTES if variant.headers else 0
+    copies = sum(len(content) + 64 for _, content in encodings)
+    names = 2 * (len(meta.path) + len(meta.query or "") + len(meta.host)) + 512
+    return BODIES_OFFSET + tail_bytes + lines + tags + index + copies + names
 
 
 class Reservation:
@@ -37,40 +68,62 @@ class Reservation:
     def release(self) -> None:
         self._space.reserved_bytes -= self.reserved_bytes
         self.reserved_bytes = 0
+        self._space.publish()
 
 
 class Space:
     """The budget of one store."""
 
-    def __init__(self, max_size: int, catalog: Catalog, drop: Callable[[Name], Awaitable[None]]) -> None:
+    def __init__(
+        self, max_size: int, catalog: Catalog, company: Company, drop: Callable[[Name], Awaitable[None]]
+    ) -> None:
         self.reserved_bytes = 0
-        self.bad_bytes = 0  # of bad/
         self.evictions = 0
         self._max_size = max_size
         self._catalog = catalog
+        self._company = company
         self._drop = drop
-        self._shards: dict[int, int] = {}  # first byte of a name -> what its directory takes
         self._lock = asyncio.Lock()
+        catalog.on_written = self.publish
 
     def shard_takes(self, first: int, size_bytes: int) -> None:
         """Hear what a directory of pages takes by now."""
-        self._shards[first] = size_bytes
+        self._company.tally[DIRECTORIES + first] = size_bytes
+
+    def bad_takes(self, size_bytes: int) -> None:
+        """Hear what bad/ takes by now."""
+        self._company.tally[BAD] = size_bytes
+
+    def publish(self) -> None:
+        """Tell the others what is promised here, and not in the catalog yet."""
+        self._company.promise(self.reserved_bytes + self._catalog.pending_bytes())
 
     def most_bytes(self) -> int:
         """Return an upper bound of what the whole store takes on disk, promises included."""
-        directories = sum(self._shards.values())
-        return self._catalog.most_bytes() + directories + self.reserved_bytes + self.bad_bytes + _FIXED_BYTES
+        tally = self._company.tally
+        beside = sum(tally[DIRECTORIES:]) + tally[BAD] + self._company.promised_elsewhere()
+        return self._catalog.most_bytes() + beside + self.reserved_bytes + _FIXED_BYTES
 
     async def make_room(self) -> None:
-        """Evict until everything promised fits; StoreUnavailable when nothing is left to evict."""
+        """Evict until everything promised fits; StoreUnavailable when nothing is left to evict.
+
+        What is promised is said first, and looked at then: of two processes that promise at the same time, at
+        least one sees both promises.
+        """
+        self.publish()
         while self.most_bytes() > self._max_size:
             if self.most_bytes() - self._catalog.pages_bytes() > self._max_size:
                 raise StoreUnavailable("it does not fit into store.max_size, whatever is evicted")
             async with self._lock:
-                await self._evict_batch()
+                await self._company.lock_eviction()
+                try:
+                    await self._evict_batch()
+                finally:
+                    self._company.unlock_eviction()
 
     async def _evict_batch(self) -> None:
         await self._catalog.flush()  # what is pending is counted too high until then
+        await self._company.settle()
         excess = self.most_bytes() - self._max_size
         if excess <= 0:
             return

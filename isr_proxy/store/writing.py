@@ -26,7 +26,6 @@ from isr_proxy.core.entry import (
     encode_state,
     state_offset,
 )
-from isr_proxy.core.key import Variant
 from isr_proxy.errors import StoreError
 from isr_proxy.store.layout import Layout
 from isr_proxy.store.opened import FileId, OpenFile
@@ -34,7 +33,6 @@ from isr_proxy.store.reading import Stamp, read_head, stamp_of
 
 BLOCK_BYTES: Final = 4096
 _COPY_BYTES: Final = 1024 * 1024
-_INDEX_BYTES: Final = 8192  # estimate of an index and its padding
 Buffer = bytes | bytearray | memoryview
 
 
@@ -72,29 +70,19 @@ class Identity:
         return self.spilled_bytes + len(self.tail)
 
 
-def left_to_write(
-    tail_bytes: int, meta: Meta, variant: Variant, encodings: Sequence[tuple[str, bytes]]
-) -> int:
-    """Return an upper estimate of what a commit still writes, its index included."""
-    lines = sum(len(name) + len(value) + 16 for name, value in meta.lines)
-    tags = sum(2 * len(tag) + 8 for tag in meta.tags)
-    index = _INDEX_BYTES if variant.headers else 0
-    copies = sum(len(content) + 64 for _, content in encodings)
-    names = 2 * (len(meta.path) + len(meta.query or "") + len(meta.host)) + 512
-    return BODIES_OFFSET + tail_bytes + lines + tags + index + copies + names
-
-
 class Workshop:
     """Makes files in tmp/ and moves them to their place."""
 
-    def __init__(self, layout: Layout, *, fsync: bool) -> None:
+    def __init__(self, layout: Layout, name: str, *, fsync: bool) -> None:
+        """Make files; `name` is that of this process, among others that make files there."""
         self.layout = layout
         self.fsync = fsync
+        self._name = name
         self._numbers = itertools.count()
 
     def create(self) -> Temp:
         """Create an empty temporary file."""
-        path = f"{self.layout.tmp}/{os.getpid()}-{next(self._numbers)}"
+        path = f"{self.layout.tmp}/{self._name}-{next(self._numbers)}"
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         return Temp(OpenFile(os.open(path, flags, 0o644)), path)
 

@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
+from isr_proxy.coord.leases import NoLeases
 from isr_proxy.coord.local import LocalPurgeLog
 from isr_proxy.core.settings import (
     AdminSettings,
@@ -25,7 +26,7 @@ from isr_proxy.core.settings import (
 from isr_proxy.core.settings import StoreSettings as StoreConfig
 from isr_proxy.errors import Problem
 from isr_proxy.origin.client import Client
-from isr_proxy.serve.admin import Reloaded, Wiring, application
+from isr_proxy.serve.admin import Reloaded, Wiring, alone, application
 from isr_proxy.serve.engine import Engine
 from isr_proxy.serve.front import Front
 from isr_proxy.serve.observe import Observation
@@ -143,7 +144,7 @@ async def running(config: Settings, clock: FakeClock | None = None) -> AsyncIter
     store = MemoryTier(disk, config.store.memory)
     observation = Observation(LogSettings(access=False))
     client, watchers = Client(config.origin), Watchers(observation)
-    engine = Engine(config, store, purges, client, watchers, now, hot_tier=store)
+    engine = Engine(config, store, purges, client, watchers, now, NoLeases(), hot_tier=store)
     operations = Operations(engine, disk, purges, client, watchers, now)
     method = PurgeMethod(operations, lambda: engine.settings.admin.token)  # admin.purge_method is true
     engine.purge_method = method
@@ -151,7 +152,9 @@ async def running(config: Settings, clock: FakeClock | None = None) -> AsyncIter
     server = await asyncio.get_running_loop().create_server(front.connection, "127.0.0.1", 0)
     async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
         rig = Rig(engine, operations, purges, disk, now, session, _url(server), "")
-        wiring = Wiring(operations, observation.render, observation.snapshot, rig.reloaded, rig.ready)
+        wiring = Wiring(
+            operations, observation.render, observation.snapshot, rig.reloaded, rig.ready, alone(operations)
+        )
         runner = web.AppRunner(application(wiring))
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()

@@ -14,7 +14,7 @@ BROKEN = Path(__file__).with_name("broken.yaml")
 
 EXPECTED = {
     (1, 9): ("listen", "`0.0.0.0` is not an address to listen on; allowed: host:port"),
-    (2, 10): ("workers", "`4` is more than one: this version runs one worker; allowed: 1 or auto"),
+    (2, 10): ("workers", "`many` is not a number of workers; allowed: 1 to 256, or auto"),
     (3, 9): ("hosts[0]", "`exa mple.org` is not a host"),
     (4, 19): ("trusted_proxies[0]", "did you mean 10.0.0.0/8?"),
     (6, 8): ("origin.url", "has a path or query"),
@@ -60,7 +60,7 @@ def test_a_mistake_says_its_key_and_what_is_allowed(broken: ConfigError, place: 
 
 
 def test_the_text_of_a_problem_is_what_check_prints(broken: ConfigError) -> None:
-    assert str(broken).splitlines()[1].startswith(f"{BROKEN}:2:10: workers: `4` is more than one")
+    assert str(broken).splitlines()[1].startswith(f"{BROKEN}:2:10: workers: `many` is not a number")
 
 
 @pytest.mark.parametrize(

@@ -236,7 +236,7 @@ def test_a_token_is_not_shown() -> None:
         ("store: {max_entry: 0}", "is no room at all"),
         ("origin: {regenerate_timeout: 0}", "is no time at all"),
         ("origin: {max_connections: 0}", "at least 1"),
-        ("workers: 0", "allowed: 1 or auto"),
+        ("workers: 0", "allowed: 1 to 256, or auto"),
         ("hosts: example.org", "is not a list"),
         ("trusted_proxies: [me]", "is not a network"),
     ],

@@ -17,6 +17,7 @@ from isr_proxy.core.http import Fields
 from isr_proxy.core.key import PLAIN, Key
 from isr_proxy.core.settings import KIB
 from isr_proxy.store.base import Entry
+from isr_proxy.store.company import Alone
 from isr_proxy.store.layout import Name
 from isr_proxy.store.memory import Behind, MemoryTier
 from isr_proxy.store.opened import FileId, ResidentBodies
@@ -36,6 +37,7 @@ class Everything:
     """A store that has every page, each of one size."""
 
     def __init__(self) -> None:
+        self.company = Alone()
         self.asked = 0
         self.sizes: dict[Name, int] = {}
 
