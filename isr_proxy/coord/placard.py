@@ -12,7 +12,7 @@ from hashlib import blake2b
 from typing import Final
 
 _HEAD: Final = struct.Struct("=qq16s")  # where the text lies, its length, its checksum
-_HALF: Final = 1 << 30  # the file is sparse: only what is written takes memory
+_HALF: Final = 1 << 26  # the file is sparse: only what is written takes memory
 _TRIES: Final = 5
 
 
@@ -24,6 +24,8 @@ class Placard:
 
     def write(self, text: bytes) -> None:
         """Say something new: beside what is said now, so that a reader finds either, whole."""
+        if len(text) > _HALF - _HEAD.size:
+            raise ValueError("too much for a placard")
         start, _, _ = self._head()
         start = _HALF if start < _HALF else _HEAD.size
         os.pwrite(self.descriptor, text, start)
