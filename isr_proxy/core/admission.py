@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from isr_proxy.core.decision import Admit, Failed, Relay
@@ -32,6 +32,7 @@ from isr_proxy.core.reason import Reason
 from isr_proxy.core.routes import Match
 from isr_proxy.core.settings import RequestCookie, Route, SetCookie, Veto
 from isr_proxy.core.structured import parse_strings
+from isr_proxy.core.value import Value
 
 
 def is_negative(status: int) -> bool:
@@ -71,8 +72,7 @@ _NEVER_STORED: Final = frozenset({428, 429, 431, 511})  # RFC 6585: each of them
 _NO_FIELDS: Final = Fields()
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(Value, frozen=True):
     """How the origin was asked: with the visitor's own fields, or neutral ones, and when."""
 
     match: Match

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 import http_sf
 
 from isr_proxy.core.http import TOKEN, Fields, delta_seconds, tokens
 from isr_proxy.core.structured import parse_dictionary
+from isr_proxy.core.value import Value
 
 # A quoted string that does not end is not one: its commas separate, so nothing hides behind it. Nor does
 # anything behind a semicolon, which some origins write where a comma belongs.
@@ -29,8 +29,7 @@ _NEVER_LOST: Final = frozenset({"no-store", "private", "no-cache", "must-revalid
 _QUALIFIABLE: Final = frozenset({"no-cache", "private"})  # RFC 9111 §5.2.2.4, §5.2.2.7
 
 
-@dataclass(frozen=True, slots=True)
-class CacheControl:
+class CacheControl(Value, frozen=True):
     """Directives by lower-case name; None where a directive has no argument.
 
     Of a repeated directive with different arguments, the most restrictive reading counts:

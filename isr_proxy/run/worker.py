@@ -71,7 +71,7 @@ class Worker:
             self.engine.flights,
             self.operations.invalidate,
         ).after
-        self.front = Front(self.engine.handle, observer=watchers)
+        self.front = Front(self.engine.handle, begin=self.engine.begin, observer=watchers)
         app = application(self._wiring())
         self._admin = web.AppRunner(app, access_log=None, shutdown_timeout=_ADMIN_SECONDS)
         self.observation.watch(self._readings)
@@ -244,5 +244,6 @@ async def _close_after(client: Client, busy: set[asyncio.Task[None]]) -> None:
     try:
         if busy:
             await asyncio.wait(busy)
+        await client.called()
     finally:
         await client.aclose()

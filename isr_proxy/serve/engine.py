@@ -42,7 +42,7 @@ from isr_proxy.errors import VisitorGone
 from isr_proxy.origin.client import Answer, Client
 from isr_proxy.serve.boarding import Boarding, Full
 from isr_proxy.serve.deliver import Delivery, failure_status
-from isr_proxy.serve.exchange import Exchange
+from isr_proxy.serve.exchange import Exchange, Flow
 from isr_proxy.serve.freshening import with_own
 from isr_proxy.serve.job import Broken, Job, Landed, Lent, Opening, Relayed, Streaming, is_for_one
 from isr_proxy.serve.outcome import Observer
@@ -95,7 +95,7 @@ class Engine:
         self._observer = observer
         self._now = now
         self._regenerator = Regenerator(settings, store, purges, client, observer, now)
-        self._passthrough = Passthrough(settings, client, self._passed)
+        self._passthrough = Passthrough(settings, client, self._passed, self._now)
         parts = PartFetcher(self._regenerator, store, purges, observer, now)
         self._boarding = Boarding(parts.fly, purges, now)
         self.variances = self._regenerator.variances
@@ -110,10 +110,21 @@ class Engine:
         self.settings = settings
         self.routes = RouteTable(settings.routes)
         self._regenerator.reconfigure(settings, client)
-        self._passthrough = Passthrough(settings, client, self._passed)
+        self._passthrough = Passthrough(settings, client, self._passed, self._now)
 
     async def _passed(self, request: Request, head: Head) -> None:
         await self.after_pass(request, head)
+
+    def begin(self, exchange: Exchange) -> Flow | None:
+        """Answer a request without a task, where that can be; None: `handle` does it."""
+        if exchange.request.method == "PURGE":
+            return None
+        plan = exchange.plan = on_arrival(exchange.request, self.settings, self.routes)
+        if not isinstance(plan, Pass):
+            return None
+        delivery = Delivery(exchange, self._observer, self._now)
+        delivery.route = None if plan.match is None else plan.match.route
+        return self._passthrough.start(exchange, delivery, plan.reason)
 
     async def handle(self, exchange: Exchange) -> None:
         """Answer one request; raises VisitorGone only."""
@@ -128,7 +139,7 @@ class Engine:
         if exchange.request.method == "PURGE" and self.purge_method is not None:
             await self.purge_method.handle(exchange, delivery)
             return
-        plan = on_arrival(exchange.request, self.settings, self.routes)
+        plan = exchange.plan or on_arrival(exchange.request, self.settings, self.routes)
         match plan:
             case Refuse():
                 delivery.refuse(plan)

@@ -31,7 +31,7 @@ from isr_proxy.core.settings import LimitSettings, Network
 from isr_proxy.errors import BodyRefused, VisitorGone
 from isr_proxy.serve.crowd import Crowd
 from isr_proxy.serve.door import Door, Ticket
-from isr_proxy.serve.exchange import Exchange
+from isr_proxy.serve.exchange import Exchange, Flow
 from isr_proxy.serve.front_parser import new_parser, require_c_parser
 from isr_proxy.serve.heard import Heard
 from isr_proxy.serve.intake import Intake
@@ -50,18 +50,17 @@ _DEFAULT_LIMITS: Final = LimitSettings()
 HALF_CLOSED_SECONDS: Final = 1.0  # after the visitor closed his side
 LINGERING_SECONDS: Final = 2.0  # after we closed ours, with bytes of his still to come
 _MAX_LINGERING: Final = 256  # of those who were not let in: a moment each, to take their answer
-
-
 Handler = Callable[[Exchange], Awaitable[None]]
 
 
 class Front(Crowd["Connection"]):
-    """What all connections of one process share. `handle` answers an Exchange."""
+    """What all connections of one process share. `handle` answers an Exchange in a task, `begin` without."""
 
     def __init__(
         self,
         handle: Handler,
         *,
+        begin: Callable[[Exchange], Flow | None] = lambda exchange: None,
         limits: LimitSettings = _DEFAULT_LIMITS,
         observer: Observer | None = None,
     ) -> None:
@@ -69,6 +68,7 @@ class Front(Crowd["Connection"]):
         require_c_parser()
         super().__init__()
         self.handle = handle
+        self.begin = begin
         self.limits = limits  # of connections that begin from now on
         self.door = Door()
         self._observer = observer
@@ -106,7 +106,7 @@ class Connection(BaseProtocol):
         self._front = front
         self._ticket = ticket
         self.limits = limits
-        self.task: asyncio.Task[None] | None = None
+        self.task: asyncio.Task[None] | Flow | None = None
         self._is_serving = False  # the task has begun
         self._tunnel: VisitorTunnel | None = None
         self._ahead = bytearray()  # what came before its turn: behind the request that is answered now
@@ -122,8 +122,6 @@ class Connection(BaseProtocol):
         self._protocols: str | None = None  # of an upgrade that is asked for
         self.payload: StreamReader = EMPTY_PAYLOAD
         self.deadline = _FOREVER
-
-    # --- the transport's side ---
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -250,10 +248,14 @@ class Connection(BaseProtocol):
         super().pause_writing()
         self._is_taking()
         self.deadline = self._pace_deadline()
+        if isinstance(self.task, Flow):
+            self.task.pause()
 
     def resume_writing(self) -> None:
         super().resume_writing()
         self.deadline = self._pace_deadline()
+        if isinstance(self.task, Flow):
+            self.task.resume()
 
     def _pace_deadline(self) -> float:
         """Say when to look whether an answer is taken, or a body comes, fast enough: never, if neither is.
@@ -316,8 +318,6 @@ class Connection(BaseProtocol):
         if self.transport is not None:
             self.transport.abort()
 
-    # --- requests ---
-
     def _begin(self, message: RawRequestMessage, payload: StreamReader) -> None:
         self.payload = payload
         self._is_idle = False
@@ -334,21 +334,32 @@ class Connection(BaseProtocol):
             # From here on all is raw: nothing more is parsed, whatever comes of it.
             self._protocols = tunnel_protocols(Fields(message.raw_headers))
             self._upgraded = self._protocols is not None
-        self.task = self._loop.create_task(self._serve(message))
+        exchange = self._plain_exchange(message)
+        flow = None if exchange is None else self._front.begin(exchange)
+        self.task = flow or self._loop.create_task(self._serve(message, exchange))
 
-    async def _serve(self, message: RawRequestMessage) -> None:
+    def _plain_exchange(self, message: RawRequestMessage) -> HttpExchange | None:
+        """Return what may be answered without a task; None: it is looked at in one."""
+        if self.payload is not EMPTY_PAYLOAD or message.upgrade or message.method not in ("GET", "HEAD"):
+            return None
+        request, manners = (
+            self._settle(message),
+            Manners(message.version >= HttpVersion11, message.should_close),
+        )
+        return HttpExchange(self, request, manners) if isinstance(request, Request) else None
+
+    async def _serve(self, message: RawRequestMessage, exchange: HttpExchange | None) -> None:
         """Answer one request, then take the next or close."""
-        exchange: HttpExchange | None = None
         self._is_serving = True
         try:
-            request = self._settle(message)
+            request = self._settle(message) if exchange is None else exchange.request
             if not isinstance(request, Request):
                 self._answer_error(*request)
                 self._end(keep=False)
                 return
             # What follows an upgrade that was refused may be in the other protocol already.
-            wants_close = message.should_close or message.upgrade
-            exchange = HttpExchange(self, request, Manners(message.version >= HttpVersion11, wants_close))
+            manners = Manners(message.version >= HttpVersion11, message.should_close or message.upgrade)
+            exchange = exchange or HttpExchange(self, request, manners)
             await self._front.handle(exchange)
             await self.drained()
             self._end(keep=exchange.may_keep_alive())
@@ -362,16 +373,9 @@ class Connection(BaseProtocol):
 
     def _settle(self, message: RawRequestMessage) -> Request | tuple[int, Reason]:
         """Return the request, or what it is refused with."""
-        heard = Heard(
-            self._intake.method or message.method,
-            message.path,
-            message.raw_headers,
-            message.version,
-            self._scheme,
-            self._peer,
-            self.payload is not EMPTY_PAYLOAD,
-            self._protocols if self._upgraded else None,
-        )
+        method, lines = self._intake.method or message.method, message.raw_headers
+        ours = (self._scheme, self._peer, self.payload is not EMPTY_PAYLOAD, self._protocols)
+        heard = Heard(method, message.path, lines, message.version, *ours)
         return heard.settled(self.limits, self._front.trusted, self._front.default_host)
 
     def _end(self, *, keep: bool) -> None:
@@ -445,6 +449,10 @@ class Connection(BaseProtocol):
         if self.transport is None or self.transport.is_closing():
             raise VisitorGone("the visitor hung up")
         self.transport.write(data)
+
+    def done(self, may_keep_alive: Callable[[], bool]) -> None:
+        if not self._paused and self.task is not None:
+            self._end(keep=may_keep_alive())
 
     async def drained(self) -> None:
         """Wait until the visitor has taken what was written."""

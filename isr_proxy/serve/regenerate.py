@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 import structlog
@@ -30,6 +30,7 @@ from isr_proxy.core.purges import Subject, Verdict
 from isr_proxy.core.reason import Reason
 from isr_proxy.core.settings import Guard, Settings
 from isr_proxy.core.validation import on_304, on_head
+from isr_proxy.core.value import Value
 from isr_proxy.errors import (
     EntryTooLarge,
     OriginError,
@@ -58,8 +59,7 @@ _SAYS_NOTHING_OF_OTHERS: Final = frozenset(
 _SHARED_ERROR_BYTES: Final = 64 * 1024  # of a failing origin's error page, shown to all who waited
 
 
-@dataclass(frozen=True, slots=True)
-class _Told:
+class _Told(Value, frozen=True):
     """An answer and what becomes of it. `stored` is the page that a 304 is about."""
 
     answer: Answer

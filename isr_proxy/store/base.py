@@ -11,7 +11,6 @@ entry or the new one, whole, and one that was opened stays readable after it is 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from types import TracebackType
 from typing import Final, Protocol, Self
@@ -20,6 +19,7 @@ from isr_proxy.core.entry import Meta, State
 from isr_proxy.core.http import Fields
 from isr_proxy.core.key import Key, Variant
 from isr_proxy.core.purges import Purge
+from isr_proxy.core.value import Value
 
 
 class Pending(Enum):
@@ -52,8 +52,7 @@ class BodyStream(Protocol):
         """Stop reading; a pipe's writer does not wait for this reader any more."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Value, frozen=True):
     """One stored response, verified and open."""
 
     key: Key
@@ -63,8 +62,7 @@ class Entry:
     bodies: Readable
 
 
-@dataclass(frozen=True, slots=True)
-class VaryMiss:
+class VaryMiss(Value, frozen=True):
     """The key is stored; none of its variants is this request's. `names` are what it varies on."""
 
     names: tuple[str, ...]

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from isr_proxy.core.purges import RULE_TAG, Scope, Selector
+from isr_proxy.core.value import Value
 from isr_proxy.store.layout import Name
 
 _SCHEMA: Final = """
@@ -43,8 +44,7 @@ _VICTIMS_AT_ONCE: Final = 256
 _IS_PAGE: Final = "status > 0 AND NOT EXISTS (SELECT 1 FROM tags WHERE tag = ? AND page_id = id)"
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Value, frozen=True):
     """One page file, as listed. `variant` and `encodings` are for people; sizes on disk are allocated."""
 
     name: Name
@@ -70,8 +70,7 @@ class Row:
     tags: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Freshened:
+class Freshened(Value, frozen=True):
     """What an update in place changed of a row."""
 
     name: Name
@@ -84,8 +83,7 @@ class Freshened:
     retry_at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Forgotten:
+class Forgotten(Value, frozen=True):
     """A file is gone."""
 
     name: Name

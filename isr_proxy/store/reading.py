@@ -10,7 +10,6 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
@@ -28,6 +27,7 @@ from isr_proxy.core.entry import (
     decode_state,
     decode_vary_index,
 )
+from isr_proxy.core.value import Value
 from isr_proxy.errors import BadEntry
 from isr_proxy.store.layout import Name
 from isr_proxy.store.opened import CHUNK_BYTES, FileBodies, FileId, OpenFile, ResidentBodies
@@ -89,8 +89,7 @@ class Verified:
             self._stamps.pop(name, None)
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(Value, frozen=True):
     """What one page file holds, opened."""
 
     meta: Meta

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -18,6 +17,7 @@ import msgspec
 from isr_proxy.core.entry import Meta, State, VaryIndex, encode_vary_index
 from isr_proxy.core.http import Fields
 from isr_proxy.core.key import PLAIN, Key, Variant, variant_of
+from isr_proxy.core.value import Value
 from isr_proxy.core.variants import LANGUAGE, dated_at, speaks_for
 from isr_proxy.errors import BadEntry, Superseded, TooManyVariants
 from isr_proxy.store.base import Entry, Found, VaryMiss
@@ -43,8 +43,7 @@ _KEPT_BAD_FILES: Final = 100
 _KEPT_BAD_FRACTION: Final = 64  # of max_size
 
 
-@dataclass(frozen=True, slots=True)
-class Placed:
+class Placed(Value, frozen=True):
     """A page in its place, and what that changed."""
 
     page: Page
