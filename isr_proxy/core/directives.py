@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Final
 
 import http_sf
@@ -102,10 +103,14 @@ _SECONDS: Final = frozenset({"max-age", "s-maxage", "stale-while-revalidate", "s
 def effective_directives(fields: Fields) -> tuple[CacheControl, bool]:
     """Return the directives that count for us, and whether a targeted field gave them (Expires is void)."""
     for name in TARGETED_FIELDS:
-        control = _targeted(name, fields.all(name))
-        if control is not None:
+        if name in fields and (control := _targeted(name, fields.all(name))) is not None:
             return control, True
-    return parse_cache_control(fields.all(b"cache-control")), False
+    return _parsed(*fields.all(b"cache-control")), False
+
+
+@lru_cache(maxsize=256)  # an origin says the same few things of all its pages, and they are read often
+def _parsed(*values: str) -> CacheControl:
+    return parse_cache_control(values)
 
 
 def _targeted(name: bytes, values: list[str]) -> CacheControl | None:

@@ -410,8 +410,9 @@ class Engine:
         route, status = visit.match.route, collapsed_status(decision.reason)
         if is_leader:
             status = forward_status(decision.reason, status=opening.status, outcome=Reason.STORED)
-            admit = replace(opening.admit, lines=lines_for_leader(opening.head, route))
-            opening = replace(opening, admit=admit)
+            if not route.revalidate.is_isr:  # where the route decides, everybody gets the same
+                admit = replace(opening.admit, lines=lines_for_leader(opening.head, route))
+                opening = replace(opening, admit=admit)
         await visit.delivery.streaming(opening, route, status, decision.reason)
         return True
 

@@ -48,7 +48,7 @@ from isr_proxy.serve.outcome import Observer, Regenerated
 from isr_proxy.serve.pouring import pour_out
 from isr_proxy.serve.relatives import Relatives, meant_by
 from isr_proxy.serve.variances import Variances, covers, has_rule, kept_key
-from isr_proxy.store.base import Entry, Store, Writer
+from isr_proxy.store.base import Entry, Store, Writer, look
 
 _log = structlog.get_logger("isr_proxy.regenerate")
 
@@ -116,7 +116,7 @@ class Regenerator:
 
     async def _recheck(self, job: Job) -> tuple[Job, Landed | None]:
         """Look up again inside the flight: whoever flew just before may have stored it."""
-        found = await self._store.lookup(job.key, Fields(variant_lines(job.variant)))
+        found = await look(self._store, job.key, Fields(variant_lines(job.variant)))
         if not isinstance(found, Entry) or not covers(found, job.wanted):
             return job, None
         verdict = self.verdict(found)

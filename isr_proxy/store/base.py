@@ -179,3 +179,9 @@ class Store(Protocol):
         """Note that the entry was served, for the order of eviction; cheap, and never changes freshness."""
 
     async def aclose(self) -> None: ...
+
+
+async def look(store: Store, key: Key, fields: Fields) -> Found:
+    """Look up, in a thread only where that would wait for the disk."""
+    found = store.peek(key, fields)
+    return await store.lookup(key, fields) if isinstance(found, Pending) else found

@@ -15,7 +15,7 @@ import errno
 import os
 import sqlite3
 import weakref
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,7 +24,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 import structlog
 
-from isr_proxy.core.entry import BODIES_OFFSET, Meta, State
+from isr_proxy.core.entry import Meta, State
 from isr_proxy.core.http import Fields
 from isr_proxy.core.key import Key, Variant
 from isr_proxy.core.purges import Purge, Strength
@@ -36,6 +36,7 @@ from isr_proxy.store.claim import claim
 from isr_proxy.store.layout import SHARDS, Layout, Name, key_part, name_of
 from isr_proxy.store.ledger import Change
 from isr_proxy.store.opened import FileBodies, FileId, OpenFile, ResidentBodies
+from isr_proxy.store.promptness import Promptness
 from isr_proxy.store.reading import BrokenFile, Verified, WouldWait, open_file, read_head
 from isr_proxy.store.refusals import Refusals
 from isr_proxy.store.rescan import rescan
@@ -44,12 +45,11 @@ from isr_proxy.store.shelf import Placed, Shelf
 from isr_proxy.store.space import Reservation, Space
 from isr_proxy.store.spool import Spool
 from isr_proxy.store.writer import DiskWriter
-from isr_proxy.store.writing import Workshop, overwrite_state
+from isr_proxy.store.writing import Identity, Workshop, left_to_write, overwrite_state
 
 _log = structlog.get_logger("isr_proxy.store")
 
 _THREADS: Final = 8
-_META_BYTES: Final = 4096  # estimate of what meta and padding add to a body
 _REBUILD_AFTER: Final = 30.0
 _COMMITS_AT_ONCE: Final = 16
 _COMMITS_MAX: Final = 512  # with those that wait for their turn (law 8)
@@ -87,6 +87,7 @@ class DiskStore:
         self.catalog = catalog
         self.executor = ThreadPoolExecutor(_THREADS, "store")
         self.workshop = Workshop(layout, fsync=settings.fsync)
+        self._promptness = Promptness(fsync=settings.fsync)
         self.bad_entries = 0
         self._layout = layout
         self._settings = settings
@@ -193,7 +194,14 @@ class DiskStore:
     async def _commit(
         self, writer: DiskWriter, meta: Meta, state: State, encodings: Sequence[tuple[str, bytes]]
     ) -> Entry:
-        return await self._carried(self._commit_now(writer, meta, state, encodings))
+        work = self._commit_now(writer, meta, state, encodings)
+        if self._is_prompt(writer.spool.identity(), encodings):
+            return await work  # once it has its turn nothing in it waits, so nothing interrupts it
+        return await self._carried(work)
+
+    def _is_prompt(self, body: Identity, encodings: Sequence[tuple[str, bytes]]) -> bool:
+        copies_bytes = sum(len(content) for _, content in encodings)
+        return not body.spilled_bytes and self._promptness.is_prompt(body.size_bytes + copies_bytes)
 
     async def _commit_now(
         self, writer: DiskWriter, meta: Meta, state: State, encodings: Sequence[tuple[str, bytes]]
@@ -216,11 +224,12 @@ class DiskStore:
         key, variant, body = writer.key, writer.variant, writer.spool.identity()
         try:
             await self.catalog.settle()
-            await writer.reservation.grow(_left_to_write(len(body.tail), meta, variant, encodings))
+            await writer.reservation.grow(left_to_write(len(body.tail), meta, variant, encodings))
             async with self._key_lock(key.digest):
                 placed = await self._write(
                     "storing a page",
                     lambda: self._shelf.place(key, variant, body, encodings, meta, state, self._now()),
+                    self._promptly if self._is_prompt(body, encodings) else self._run,
                 )
                 entry = Entry(key, variant, placed.page.meta, placed.page.state, placed.page.bodies)
                 self._note_placed(entry, placed)
@@ -284,7 +293,7 @@ class DiskStore:
         reservation = Reservation(self._space)
         try:
             await self.catalog.settle()
-            await reservation.grow(_left_to_write(_bodies_bytes(entry.meta), changed.meta, entry.variant, ()))
+            await reservation.grow(left_to_write(_bodies_bytes(entry.meta), changed.meta, entry.variant, ()))
             async with self._key_lock(entry.key.digest):
                 placed = await self._write(
                     "rewriting a page",
@@ -447,9 +456,14 @@ class DiskStore:
     async def _run(self, work: Callable[[], R]) -> R:
         return await asyncio.get_running_loop().run_in_executor(self.executor, work)
 
-    async def _write(self, doing: str, work: Callable[[], R]) -> R:
+    async def _promptly(self, work: Callable[[], R]) -> R:
+        return self._promptness.run(work)
+
+    async def _write(
+        self, doing: str, work: Callable[[], R], run: Callable[[Callable[[], R]], Awaitable[R]] | None = None
+    ) -> R:
         try:
-            return await self._run(work)
+            return await (run or self._run)(work)
         except OSError as error:
             raise self.refusals.refused(error, doing) from error
 
@@ -463,18 +477,6 @@ class DiskStore:
         await asyncio.to_thread(self.executor.shutdown)
         if self._lock is not None:
             self._lock.close()
-
-
-def _left_to_write(
-    tail_bytes: int, meta: Meta, variant: Variant, encodings: Sequence[tuple[str, bytes]]
-) -> int:
-    """Return an upper estimate of what a commit still writes, its index included."""
-    lines = sum(len(name) + len(value) + 16 for name, value in meta.lines)
-    tags = sum(2 * len(tag) + 8 for tag in meta.tags)
-    index = 2 * _META_BYTES if variant.headers else 0
-    copies = sum(len(content) + 64 for _, content in encodings)
-    names = 2 * (len(meta.path) + len(meta.query or "") + len(meta.host)) + 512
-    return BODIES_OFFSET + tail_bytes + lines + tags + index + copies + names
 
 
 def _place_of(entry: Entry) -> tuple[Name, FileId]:

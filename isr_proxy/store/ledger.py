@@ -13,6 +13,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
+
 from isr_proxy.core.purges import RULE_TAG, Scope, Selector
 from isr_proxy.core.value import Value
 from isr_proxy.store.layout import Name
@@ -228,7 +230,9 @@ class Ledger:
 
     def _put(self, row: Row) -> None:
         old = self._find(row.name)
-        values = [getattr(row, column) for column in _COLUMNS.split(", ")]
+        values = msgspec.structs.astuple(row)[
+            :-1
+        ]  # in the order of the columns; the tags are rows of their own
         (page_id,) = self._database.execute(_UPSERT, values).fetchone()
         if old is not None:
             self._count(-old[1], -(old[2] > INDEX_STATUS))

@@ -153,9 +153,10 @@ class Shelf:
         a fetch that began before the one that is stored comes too late.
         """
         name = name_of(key.digest, variant)
-        if self._sequence_at(name) > state.sequence:
+        sequence = self._sequence_at(name)
+        if sequence is not None and sequence > state.sequence:
             raise Superseded(f"{key.url} has been fetched since")
-        old = self._index(key.digest)
+        old = None if sequence is None and name == key.digest else self._index(key.digest)
         index = self._with_variant(key, variant, old)
         temp, meta = self._workshop.make_page(body, encodings, meta, state)
         parts = {"identity": body.tail, **dict(encodings)} if not body.spilled_bytes else None
@@ -164,11 +165,13 @@ class Shelf:
         self._verified.mark(name, stamp_of(os.fstat(temp.file.descriptor)))
         return Placed(page, tuple(changes), self.shard_bytes(name))
 
-    def _sequence_at(self, name: Name) -> int:
-        """Return the sequence of the page that lies at a name, 0 where there is none that can be read."""
+    def _sequence_at(self, name: Name) -> int | None:
+        """Return the sequence of what lies at a name, 0 where it cannot be read; None: nothing lies there."""
         try:
             file = open_file(self.layout.page(name))
-            state = None if file is None else read_head(file)[1]
+            if file is None:
+                return None
+            state = read_head(file)[1]
         except (BadEntry, OSError):
             return 0
         return 0 if state is None else state.sequence
