@@ -9,10 +9,10 @@ READY := $(VENV)/.ready
 
 # command:Debian package. What the tests start besides Python.
 TEST_COMMANDS := node:nodejs npm:npm openssl:openssl curl:curl nginx:nginx-light
-BENCH_COMMANDS := wrk:wrk nginx:nginx-light
+BENCH_COMMANDS := wrk:wrk nginx:nginx-light haproxy:haproxy varnishd:varnish node:nodejs npm:npm
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check fuzz bench many-urls fmt clean
+.PHONY: help setup run test check fuzz bench million soak many-urls fmt clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -39,9 +39,15 @@ fuzz: $(READY) ## arbitrary bytes through the proxy, for a minute; SECONDS=600 i
 		|| echo 'Without atheris: chance chooses the bytes, coverage does not.' >&2
 	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
 
-bench: $(READY) ## side-by-side benchmark; ARGS=--quick takes under two minutes
+bench: $(READY) ## beside nginx, HAProxy, Varnish and next start, 15 minutes; ARGS=--quick takes under two
 	$(call need,$(BENCH_COMMANDS))
 	$(BIN)/python -m bench $(ARGS)
+
+million: $(READY) ## a million stored pages beside a thousand, 6 GB; ARGS='--pages 100000' is shorter
+	$(BIN)/python -m bench.million $(ARGS)
+
+soak: $(READY) ## five minutes of mixed traffic: memory, files and tasks stay flat; ARGS='--seconds 60' is shorter
+	$(BIN)/python -m bench.soak $(ARGS)
 
 many-urls: $(READY) ## 200,000 URLs against a 64 MiB store, some minutes; ARGS='--urls 20000' is shorter
 	$(BIN)/python -m bench.many_urls $(ARGS)

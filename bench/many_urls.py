@@ -8,7 +8,6 @@ Exits 1 when a bound is broken. Knows only what an operator sees: `du`, RSS and 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import sys
 import tempfile
 import time
@@ -19,12 +18,14 @@ from typing import Final
 
 import uvloop
 
+from bench.asking import ask_all
+from bench.costs import disk_bytes, resident_bytes
+from bench.heads import plain
 from bench.origin import page
-from bench.processes import disk_bytes, free_port, isr_proxy, listening, origin, resident_bytes
+from bench.processes import end_on_term, free_port, isr_proxy, listening, origin
 
 MIB: Final = 1024 * 1024
 SAMPLES: Final = 40
-VISITORS: Final = 16
 FLAT_RATIO: Final = 1.25  # RSS at the end against RSS at a quarter
 
 
@@ -74,7 +75,8 @@ def run(urls: int, max_bytes: int, directory: Path, samples: int = SAMPLES) -> R
     begun_at = time.monotonic()
     with listening(origin(origin_port), origin_port), listening(isr_proxy(config), proxy_port) as process:
         for done in _rounds(urls, samples):
-            uvloop.run(_ask_all(proxy_port, done))
+            heads = [plain(f"/url/{number}") for number in done]
+            uvloop.run(ask_all(proxy_port, heads, _is_right))
             sample = Sample(done.stop, disk_bytes(directory / "store"), resident_bytes(process.pid))
             result.samples.append(sample)
             print(
@@ -104,23 +106,8 @@ def _rounds(urls: int, samples: int) -> Iterator[range]:
         yield range(start, min(start + step, urls))
 
 
-async def _ask_all(port: int, numbers: range) -> None:
-    async with asyncio.TaskGroup() as visitors:
-        for first in range(VISITORS):
-            visitors.create_task(_ask(port, numbers[first::VISITORS]))
-
-
-async def _ask(port: int, numbers: range) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    for number in numbers:
-        path = b"/page/%d" % number
-        writer.write(b"GET %b HTTP/1.1\r\nHost: many.example\r\n\r\n" % path)
-        head = await reader.readuntil(b"\r\n\r\n")
-        length = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
-        if not head.startswith(b"HTTP/1.1 200") or await reader.readexactly(length) != page(path):
-            raise RuntimeError(f"a wrong answer for {path.decode()}: {head.decode('latin-1')}")
-    writer.close()
-    await writer.wait_closed()
+def _is_right(head: bytes, answer: bytes, body: bytes) -> bool:
+    return answer.startswith(b"HTTP/1.1 200") and body == page(head.split(b" ", 2)[1])
 
 
 def main() -> int:
@@ -128,6 +115,7 @@ def main() -> int:
     parser.add_argument("--urls", type=int, default=200_000)
     parser.add_argument("--max-size", type=int, default=64, help="MiB")
     asked = parser.parse_args()
+    end_on_term()
     with tempfile.TemporaryDirectory(prefix="isr-many-") as directory:
         result = run(asked.urls, asked.max_size * MIB, Path(directory))
     problems = result.problems()

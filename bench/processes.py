@@ -1,12 +1,14 @@
-"""What a measurement starts: processes that listen on a port of this machine, and what they cost.
+"""What a measurement starts: processes that listen on a port of this machine, and their end.
 
-Knows processes, ports and /proc. Must not know what is measured.
+Knows processes, ports and cores. Must not know what is measured, nor what a process costs (costs.py).
 """
 
 from __future__ import annotations
 
 import os
+import select
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -16,9 +18,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-_START_SECONDS: Final = 20.0
-_TICK: Final = os.sysconf("SC_CLK_TCK")
-_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
+from bench.costs import tree
+
+_START_SECONDS: Final = 60.0  # HAProxy clears all of its cache first
+_STOP_SECONDS: Final = 20.0
+
+
+class CannotStart(Exception):
+    """A command ended before it listened; its last words."""
 
 
 def free_port() -> int:
@@ -30,28 +37,90 @@ def free_port() -> int:
 
 @contextmanager
 def listening(
-    command: Sequence[str], port: int, core: int | None = None
+    command: Sequence[str],
+    port: int,
+    core: int | None = None,
+    *,
+    output: Path | None = None,
+    cwd: Path | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a command until the block ends, once it accepts connections; `core` pins it and its children."""
+    """Run a command until the block ends, once it accepts connections; `core` pins it and its children.
+
+    It has a session of its own, so that ctrl-C reaches only who started it, and who stops it in turn.
+    """
+    with started(command, core, output=output, cwd=cwd) as process:
+        _wait_for(port, process, output)
+        yield process
+
+
+@contextmanager
+def started(
+    command: Sequence[str], core: int | None = None, *, output: Path | None = None, cwd: Path | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a command until the block ends; `output` takes what it says."""
     pin: Callable[[], None] | None = None if core is None else lambda: os.sched_setaffinity(0, {core})
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, preexec_fn=pin)
+    with open(output or os.devnull, "ab") as said:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=said if output is not None else None,
+            cwd=cwd,
+            preexec_fn=pin,
+            start_new_session=True,
+        )
     try:
-        _wait_for(port, process)
         yield process
     finally:
-        process.terminate()
-        process.wait(30)
+        stop(process)
 
 
-def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End a process and every descendant it has now; what does not end in time is killed."""
+    family = _handles(tree(process.pid)) if process.poll() is None else []
+    process.terminate()
+    try:
+        process.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    finally:
+        for handle in family:
+            _kill(handle)
+
+
+def _handles(pids: Sequence[int]) -> list[int]:
+    """Return handles that stay those processes', even when their numbers are used again."""
+    found = []
+    for pid in pids:
+        try:
+            found.append(os.pidfd_open(pid))
+        except ProcessLookupError:
+            continue
+    return found
+
+
+def _kill(handle: int) -> None:
+    """End what is left, and wait until it has ended; a handle can be read from then on."""
+    try:
+        signal.pidfd_send_signal(handle, signal.SIGKILL)
+        select.select([handle], [], [], _STOP_SECONDS)
+    except ProcessLookupError:
+        pass
+    finally:
+        os.close(handle)
+
+
+def _wait_for(port: int, process: subprocess.Popen[bytes], output: Path | None) -> None:
     deadline = time.monotonic() + _START_SECONDS
     while True:
         try:
             socket.create_connection(("127.0.0.1", port), 1).close()
         except OSError as error:
             if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"{process.args!r} does not listen on {port}") from error
-            time.sleep(0.05)
+                said = "" if output is None else output.read_text("utf-8", "replace").strip()[-1000:]
+                raise CannotStart(f"{process.args!r} does not listen on {port}. {said}") from error
+            time.sleep(0.02)
         else:
             return
 
@@ -66,41 +135,16 @@ def isr_proxy(config: Path) -> list[str]:
     return [sys.executable, "-m", "isr_proxy", "serve", "--config", str(config)]
 
 
+def path_of(program: str) -> str | None:
+    """Return where a program lies, None when it is not installed; Debian has servers in /usr/sbin."""
+    return shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+
+
 def missing(programs: Sequence[str]) -> list[str]:
     """Return which of these programs are not installed."""
-    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
-    return [program for program in programs if shutil.which(program, path=path) is None]
+    return [program for program in programs if path_of(program) is None]
 
 
-def tree(pid: int) -> list[int]:
-    """Return a process and all its descendants."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [pid, *(each for child in children for each in tree(int(child)))]
-
-
-def cpu_seconds(pid: int) -> float:
-    """Return the processor time that a process and its descendants have taken."""
-    fields = [Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split() for each in tree(pid)]
-    return sum(int(line[11]) + int(line[12]) for line in fields) / _TICK
-
-
-def resident_bytes(pid: int) -> int:
-    """Return the resident memory of a process and its descendants."""
-    return sum(int(Path(f"/proc/{each}/statm").read_text().split()[1]) for each in tree(pid)) * _PAGE_BYTES
-
-
-def disk_bytes(root: Path) -> int:
-    """Return what a directory takes on disk, as `du` counts; what vanishes meanwhile counts nothing."""
-    total, left = 0, [str(root)]
-    while left:
-        directory = left.pop()
-        try:
-            total += os.stat(directory).st_blocks * 512
-            for item in os.scandir(directory):
-                if item.is_dir(follow_symlinks=False):
-                    left.append(item.path)
-                else:
-                    total += item.stat(follow_symlinks=False).st_blocks * 512
-        except FileNotFoundError:
-            continue
-    return total
+def end_on_term() -> None:
+    """Let TERM unwind like ctrl-C does, so that nothing is left running."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))

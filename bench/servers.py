@@ -1,101 +1,115 @@
-"""The proxies that are compared, configured alike: one worker, pages cached for an hour, no access log.
+"""The servers that are compared, running.
 
-Knows how each is configured and started. Must not know what is asked of it.
+Knows how each is started, and which processes are its own. Must not know what is asked of it, nor how it is
+configured (configs.py). All of them are pinned to one core, and never loaded at the same time.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
-from typing import Final
+from typing import Final, assert_never
 
-from bench.processes import free_port, isr_proxy, listening
+from bench import configs, next_start
+from bench.configs import USUAL, Place, Setup
+from bench.processes import CannotStart, free_port, isr_proxy, listening, path_of, started
 
-_NGINX: Final = """
-daemon off;
-{user}
-worker_processes 1;
-pid {directory}/nginx.pid;
-error_log {directory}/error.log;
-events {{ worker_connections 4096; }}
-http {{
-  access_log off;
-  keepalive_requests 1000000;
-  client_body_temp_path {directory}/body;
-  proxy_temp_path {directory}/temp;
-  fastcgi_temp_path {directory}/fastcgi;
-  scgi_temp_path {directory}/scgi;
-  uwsgi_temp_path {directory}/uwsgi;
-  proxy_cache_path {directory}/cache levels=1:2 keys_zone=pages:64m max_size=4g inactive=1d use_temp_path=off;
-  upstream origin {{ server 127.0.0.1:{origin_port}; keepalive 64; }}
-  server {{
-    listen 127.0.0.1:{port} backlog=4096;
-    proxy_http_version 1.1;
-    proxy_set_header Connection "";
-    proxy_set_header Host $host;
-    location /pass/ {{ proxy_pass http://origin; }}
-    location / {{
-      proxy_pass http://origin;
-      proxy_cache pages;
-      proxy_cache_valid 200 1h;
-      proxy_cache_lock on;
-    }}
-  }}
-}}
-"""
+PACKAGES: Final = {"nginx": "nginx-light", "haproxy": "haproxy", "varnishd": "varnish", "wrk": "wrk"}
 
-_ISR_PROXY: Final = """
-listen: 127.0.0.1:{port}
-admin: {{listen: "127.0.0.1:{admin_port}"}}
-log: {{access: false, level: warning}}
-origin: {{url: "http://127.0.0.1:{origin_port}"}}
-store: {{path: "{directory}/store", fsync: false}}
-routes:
-  - {{match: "/pass/**", revalidate: 0}}
-  - {{match: "/**", revalidate: 1h, compress: false}}
-"""
+
+class Kind(Enum):
+    """What is compared."""
+
+    ISR_PROXY = "isr-proxy"
+    NGINX = "nginx"
+    HAPROXY = "HAProxy"
+    VARNISH = "Varnish"
+    NEXT = "next start"
+    AIOHTTP = "bare aiohttp"
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A kind in one setup; one column of the result."""
+
+    kind: Kind
+    setup: Setup = USUAL
+
+    @property
+    def name(self) -> str:
+        """Return how it is called in the result; its hot tier is told by the case."""
+        workers = self.setup.workers
+        return self.kind.value if workers == 1 else f"{self.kind.value}, {workers} workers"
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A running proxy."""
+    """A variant that runs. `pids` are its processes; their descendants are its own too."""
 
-    name: str
+    variant: Variant
     port: int
-    pid: int
+    pids: tuple[int, ...]
 
 
 @contextmanager
-def running(directory: Path, origin_port: int, core: int) -> Iterator[Sequence[Server]]:
-    """Start isr-proxy and nginx, both pinned to one core; they are never loaded at the same time."""
+def running(variant: Variant, directory: Path, origin_port: int, core: int) -> Iterator[Server]:
+    """Run one server until the block ends; CannotStart says why it does not."""
+    place = Place(directory, free_port(), free_port(), origin_port)
+    directory.mkdir()
+    command, cwd = _command(variant, place)
+    output = directory / "output"
     with ExitStack() as stack:
-        servers = []
-        for name in ("isr-proxy", "nginx"):
-            port, own = free_port(), directory / name
-            own.mkdir()
-            command = _command(name, own, port, origin_port)
-            process = stack.enter_context(listening(command, port, core))
-            servers.append(Server(name, port, process.pid))
-        yield servers
+        process = stack.enter_context(listening(command, place.port, core, output=output, cwd=cwd))
+        pids = [process.pid]
+        if variant.kind is Kind.VARNISH and variant.setup.has_access_log:
+            log = [_installed("varnishncsa"), "-n", f"{directory}/work", "-w", f"{directory}/access.log"]
+            pids.append(stack.enter_context(started(log, core)).pid)
+        yield Server(variant, place.port, tuple(pids))
 
 
-def _command(name: str, directory: Path, port: int, origin_port: int) -> list[str]:
-    if name == "isr-proxy":
-        config = directory / "isr.yaml"
-        config.write_text(
-            _ISR_PROXY.format(port=port, admin_port=free_port(), origin_port=origin_port, directory=directory)
-        )
-        return isr_proxy(config)
-    config = directory / "nginx.conf"
-    user = "user root;" if os.geteuid() == 0 else ""  # else its worker may not enter our directory
-    config.write_text(_NGINX.format(port=port, origin_port=origin_port, directory=directory, user=user))
-    return [nginx_path(), "-c", str(config), "-p", str(directory)]
+def _command(variant: Variant, place: Place) -> tuple[list[str], Path | None]:
+    """Write what the server reads; return its command, and where that is to run."""
+    directory, setup = place.directory, variant.setup
+    match variant.kind:
+        case Kind.ISR_PROXY:
+            file = _written(directory / "isr.yaml", configs.isr_proxy(place, setup))
+            return isr_proxy(file), None
+        case Kind.NGINX:
+            user = "root" if os.geteuid() == 0 else None  # else its worker may not enter our directory
+            file = _written(directory / "nginx.conf", configs.nginx(place, setup, user=user))
+            return [_installed("nginx"), "-c", str(file), "-p", str(directory)], None
+        case Kind.HAPROXY:
+            file = _written(directory / "haproxy.cfg", configs.haproxy(place, setup))
+            return [_installed("haproxy"), "-db", "-f", str(file)], None
+        case Kind.VARNISH:
+            _written(directory / "pages.vcl", configs.varnish(place))
+            return [_installed("varnishd"), *configs.varnish_arguments(place, setup)], None
+        case Kind.NEXT:
+            return next_start.command(place.port), next_start.built()
+        case Kind.AIOHTTP:
+            return [sys.executable, "-m", "bench.bare_aiohttp", str(place.port), str(place.origin_port)], None
+        case _:
+            assert_never(variant.kind)
 
 
-def nginx_path() -> str:
-    """Return where nginx lies; Debian keeps it out of a user's PATH."""
-    return shutil.which("nginx") or "/usr/sbin/nginx"
+def _written(file: Path, text: str) -> Path:
+    file.write_text(text)
+    return file
+
+
+def _installed(program: str) -> str:
+    found = path_of(program)
+    if found is None:
+        raise CannotStart(f"{program} is not installed (Debian: {PACKAGES.get(program, 'varnish')})")
+    return found
+
+
+def remove(directory: Path) -> None:
+    """Remove what a server has left, which may be many files."""
+    shutil.rmtree(directory, ignore_errors=True)

@@ -180,11 +180,11 @@ def _chain(arrived: Arrived, trusted: Sequence[Network]) -> tuple[list[str], int
 
     Without a trusted peer it is the peer alone: anybody can write X-Forwarded-For.
     """
-    if not _is_in(arrived.peer, trusted):
+    if not is_in(arrived.peer, trusted):
         return ([arrived.peer] if arrived.peer else []), 0
     said = (arrived.fields.get(b"x-forwarded-for") or "").split(",")
     chain = [*(part.strip() for part in said if part.strip()), arrived.peer]
-    distrusted = (place for place, address in enumerate(reversed(chain)) if not _is_in(address, trusted))
+    distrusted = (place for place, address in enumerate(reversed(chain)) if not is_in(address, trusted))
     return chain, next(distrusted, len(chain))
 
 
@@ -192,16 +192,18 @@ def _client(chain: Sequence[str], hops: int) -> str:
     """Return the nearest address that no trusted proxy has, without a port."""
     if not chain:
         return ""
-    return _normal_address(chain[-hops - 1] if hops < len(chain) else chain[0])
+    return shown_address(chain[-hops - 1] if hops < len(chain) else chain[0])
 
 
 @lru_cache(maxsize=1024)  # writing an address costs as much as reading it
-def _normal_address(said: str) -> str:
-    address = _address(said)
-    return said if address is None else str(address)
+def shown_address(text: str) -> str:
+    """Return an address without brackets and port, as logs show it; what is none stays as it is."""
+    address = _address(text)
+    return text if address is None else str(address)
 
 
-def _is_in(text: str, networks: Sequence[Network]) -> bool:
+def is_in(text: str, networks: Sequence[Network]) -> bool:
+    """Tell whether an address lies in one of some networks."""
     address = _address(text) if networks else None
     if address is None:
         return False

@@ -74,6 +74,19 @@ def _phase(life: Lifetime, left: float) -> Phase:
     return Phase.DEAD
 
 
+def reads_the_same_until(at: Times, now: float) -> float:
+    """Return the last instant at which a fresh page's age and ttl are the same in whole seconds.
+
+    A ttl is rounded down, so it reads the same at the instant it turns whole; a page is not fresh at the
+    instant its ttl ends.
+    """
+    age_turns_at = math.nextafter(now + 1.0 - at.age % 1.0, 0.0)
+    if math.isinf(at.ttl):
+        return age_turns_at
+    ttl_turns_at = now + at.ttl % 1.0
+    return min(age_turns_at, ttl_turns_at if at.ttl >= 1.0 else math.nextafter(ttl_turns_at, 0.0))
+
+
 def lifetime(meta: Meta, route: Route) -> Lifetime:
     """Return the lifetime of an entry under a route."""
     if not route.revalidate.is_isr:

@@ -80,30 +80,31 @@ class Fields:
         self._index = None
 
     def _by_name(self) -> dict[bytes, list[bytes]]:
-        if self._index is None:
-            index: dict[bytes, list[bytes]] = {}
-            for name, value in self.lines:
-                name = name.lower()
-                if name in index:
-                    index[name].append(value)
-                else:
-                    index[name] = [value]
-            self._index = index
-        return self._index
+        index = self._index = {}
+        for name, value in self.lines:
+            lowered = name.lower()
+            if lowered in index:
+                index[lowered].append(value)
+            else:
+                index[lowered] = [value]
+        return index
+
+    # Looked at a dozen times for each request, so the index is made with the first look, and is no property.
 
     def all(self, name: bytes) -> list[str]:
         """Return every line's value, in order."""
-        return [value.decode("latin-1") for value in self._by_name().get(name, ())]
+        values = (self._index or self._by_name()).get(name)
+        return [] if values is None else [value.decode("latin-1") for value in values]
 
     def get(self, name: bytes) -> str | None:
         """Return the combined value, lines joined by a comma (RFC 9110 §5.3), or None."""
-        values = self._by_name().get(name)
+        values = (self._index or self._by_name()).get(name)
         if values is None:
             return None
         return (values[0] if len(values) == 1 else b", ".join(values)).decode("latin-1")
 
     def first(self, name: bytes) -> str | None:
-        values = self._by_name().get(name)
+        values = (self._index or self._by_name()).get(name)
         return None if values is None else values[0].decode("latin-1")
 
     def without(self, names: frozenset[bytes]) -> Fields:
@@ -113,7 +114,7 @@ class Fields:
         return Fields((*self.lines, *lines))
 
     def __contains__(self, name: bytes) -> bool:
-        return name in self._by_name()
+        return name in (self._index or self._by_name())
 
     def __iter__(self) -> Iterator[Line]:
         return iter(self.lines)

@@ -43,6 +43,12 @@ def longest_field(limits: LimitSettings) -> int:
     return max(1, limits.max_header_field - len(": "))
 
 
+def may_break_a_limit(head_bytes: int, fields: int, limits: LimitSettings) -> bool:
+    """Tell whether a head of so many bytes, with so many fields, may break a limit; most are far below."""
+    least = min(limits.max_request_line, limits.max_header_field, limits.max_head)
+    return head_bytes + _AROUND_FIELD * fields > least
+
+
 def head_refusal(
     method: str, target: str, lines: Sequence[tuple[bytes, bytes]], limits: LimitSettings
 ) -> Reason | None:

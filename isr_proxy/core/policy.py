@@ -223,8 +223,10 @@ def _own_variant(request: Request, found: Stored) -> Variant:
 def _on_stored(
     request: Request, asked: CacheControl, route: Route, found: Stored, around: Surroundings
 ) -> Decision:
-    variant = _own_variant(request, found)
     at = times(found.meta, found.state, route, around.now, soft_purged_at=found.verdict.stale_at)
+    if at.phase is Phase.FRESH and not asked.directives:
+        return Serve(at)
+    variant = _own_variant(request, found)
     fallback = _error_fallback(asked, at, found, route)
     wanted = _on_client_directives(asked, at, variant, found, fallback)
     if wanted is not None:

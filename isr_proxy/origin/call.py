@@ -137,7 +137,7 @@ class Call:
         self._is_second = True
         try:
             self.ask(origin, await self._board.connect(origin))
-        except OriginError as error:
+        except Exception as error:  # whatever it is, whoever waits for the answer must hear of it
             self.fail(error)
         finally:
             self._retry = None

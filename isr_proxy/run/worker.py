@@ -61,7 +61,7 @@ class Worker:
         self.observation = Observation(settings.log)
         self.client = self._new_client(settings)
         watchers = Watchers(self.observation)
-        self.engine = Engine(settings, self.store, purges, self.client, watchers, now)
+        self.engine = Engine(settings, self.store, purges, self.client, watchers, now, hot_tier=self.store)
         self.operations = Operations(self.engine, disk, purges, self.client, watchers, now)
         self.engine.purge_method = PurgeMethod(self.operations, self._purge_token)
         self.engine.after_pass = Invalidation(
@@ -71,7 +71,9 @@ class Worker:
             self.engine.flights,
             self.operations.invalidate,
         ).after
-        self.front = Front(self.engine.handle, begin=self.engine.begin, observer=watchers)
+        self.front = Front(self.engine.begin, observer=watchers, hot=self.engine.hot, now=now)
+        if self.engine.hot is not None:
+            watchers.on_turn = self.engine.hot.clear
         app = application(self._wiring())
         self._admin = web.AppRunner(app, access_log=None, shutdown_timeout=_ADMIN_SECONDS)
         self.observation.watch(self._readings)
@@ -128,9 +130,8 @@ class Worker:
         return Client(settings.origin, on_error=self.observation.origin_failed)
 
     def _configure_front(self, settings: Settings) -> None:
-        self.front.limits = settings.limits
-        self.front.trusted = settings.trusted_proxies
-        self.front.default_host = urlsplit(settings.origin.urls[0]).netloc or "localhost"
+        default_host = urlsplit(settings.origin.urls[0]).netloc or "localhost"
+        self.front.reconfigure(settings.limits, settings.trusted_proxies, default_host)
 
     def _wiring(self) -> Wiring:
         seen = self.observation

@@ -13,10 +13,12 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace as replaced
 
 from isr_proxy.serve.outcome import Outcome
 from isr_proxy.serve.plain_text import bounded, printable
@@ -100,7 +102,7 @@ def as_json(line: _Line) -> bytes:
         return _encode(line) + b"\n"
     except UnicodeEncodeError:  # bytes in the target that are not UTF-8
         safe = {name: printable(text) for name in _TEXTS if (text := getattr(line, name)) is not None}
-        return _encode(msgspec.structs.replace(line, **safe)) + b"\n"
+        return _encode(replaced(line, **safe)) + b"\n"
 
 
 _TEXTS: Final = ("method", "host", "path", "route", "client", "user_agent")
@@ -144,7 +146,18 @@ class AccessLog:
 
     def write(self, outcome: Outcome) -> None:
         """Log one request; never waits for the reader of the log."""
-        data = self._form(line_of(outcome, self._stamps.at(self._now())))
+        self._write(self._form(line_of(outcome, self._stamps.at(self._now()))))
+
+    def repeated(self, outcome: Outcome) -> Callable[[str], None]:
+        """Return what logs an answer that is this one again, asked for by the client with an address."""
+        line = line_of(replace(outcome, seconds=0.0), "")
+
+        def write(client: str) -> None:
+            self._write(self._form(replaced(line, timestamp=self._stamps.at(self._now()), client=client)))
+
+        return write
+
+    def _write(self, data: bytes) -> None:
         with self._lock:
             if self._waiting_bytes + len(data) > MAX_WAITING_BYTES:
                 self.dropped += 1

@@ -36,7 +36,8 @@ class Crowd(Generic[M]):
     def __init__(self) -> None:
         self.connections: set[M] = set()
         self.turned_away: set[M] = set()  # not let in, and still taking their answer
-        self.idle: dict[M, None] = {}  # between two requests, the longest first
+        self.idle: dict[M, int] = {}  # between two requests, the longest first; how many each had taken
+        self.looked_at = time.monotonic()  # when deadlines were looked at, about a second ago at most
         self.is_draining = False
         self._all_closed = asyncio.Event()
         self._sweeper: asyncio.TimerHandle | None = None
@@ -48,7 +49,7 @@ class Crowd(Generic[M]):
 
     def _sweep(self) -> None:
         """Once a second, look at whoever is past his deadline: one timer for all connections."""
-        now = time.monotonic()
+        now = self.looked_at = time.monotonic()
         for connection in [one for one in (*self.connections, *self.turned_away) if one.deadline < now]:
             connection.expire()
         self._sweeper = asyncio.get_running_loop().call_later(1.0, self._sweep)

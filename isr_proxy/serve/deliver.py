@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from typing import Final
 
 from msgspec import structs
 
@@ -26,6 +25,7 @@ from isr_proxy.origin.client import Answer
 from isr_proxy.serve.exchange import Exchange
 from isr_proxy.serve.job import Broken, Streaming
 from isr_proxy.serve.outcome import Observer, Outcome
+from isr_proxy.serve.ready import Ready
 from isr_proxy.serve.respond import (
     IDENTITY,
     entry_head,
@@ -39,11 +39,10 @@ from isr_proxy.serve.respond import (
     reflected,
     relayed_head,
     relayed_trailers,
-    variant_etag,
+    validators,
+    whole_body,
 )
 from isr_proxy.store.base import Entry
-
-_WHOLE_BYTES: Final = 256 * 1024  # sent in one write; what is larger waits for who takes it, piece by piece
 
 
 class Delivery:
@@ -60,23 +59,49 @@ class Delivery:
     async def entry(
         self, entry: Entry, route: Route, times: Times, status: str, x_cache: XCache, reason: Reason
     ) -> None:
-        """Send a stored page, whole or as 304."""
-        request, meta = self._exchange.request, entry.meta
-        encoding = pick_encoding(request, meta)
-        head = entry_head(meta, entry.state, route, encoding, times, status, x_cache)
-        etags = tuple(variant_etag(meta.etag, ref.encoding) for ref in meta.bodies)
-        if is_unchanged(request, head, etags):
-            self._whole(not_modified(head), b"", x_cache, reason)
+        """Send a stored page: whole, parts of it, or as 304."""
+        if self.at_once(entry, route, times, status, x_cache, reason):
             return
+        meta = entry.meta
+        encoding = pick_encoding(self._exchange.request, meta)
+        head = entry_head(meta, entry.state, route, encoding, times, status, x_cache)
         if (spans := self._spans(head, meta.body_bytes, meta.generated_at)) is not None:
             await self._parts(entry, head, spans, x_cache, reason)
             return
-        resident = entry.bodies.resident(encoding)
-        if resident is not None and len(resident) <= _WHOLE_BYTES:
-            self._whole(head, resident, x_cache, reason)
-            return
         size = meta.body(encoding).size
         await self._stream(head, size, entry.bodies.stream(encoding), x_cache, reason)
+
+    def at_once(
+        self, entry: Entry, route: Route, times: Times, status: str, x_cache: XCache, reason: Reason
+    ) -> bool:
+        """Send a stored page if that takes no waiting; False: nothing was sent."""
+        request, meta = self._exchange.request, entry.meta
+        encoding = pick_encoding(request, meta)
+        head = entry_head(meta, entry.state, route, encoding, times, status, x_cache)
+        if is_unchanged(request.fields, validators(head, meta)):
+            self._whole(not_modified(head), b"", x_cache, reason)
+            return True
+        if b"range" in request.fields and self._spans(head, meta.body_bytes, meta.generated_at) is not None:
+            return False
+        body = whole_body(entry, encoding)
+        if body is None:
+            return False
+        self._whole(head, body, x_cache, reason)
+        return True
+
+    def repeat(self, ready: Ready, *, is_plain: bool) -> bool:
+        """Send a hit that is ready; False where this visitor's framing is another.
+
+        `is_plain`: the same head gets the same answer as long as that is ready.
+        """
+        if not self._exchange.repeat(ready.head, ready.body):
+            return False
+        meta, is_304 = ready.entry.meta, ready.kind.is_304
+        outcome = self._outcome(304 if is_304 else meta.status, XCache.HIT, Reason.FRESH, len(ready.body))
+        self._record(outcome)
+        if is_plain:
+            self._exchange.answered(ready, outcome)
+        return True
 
     def _spans(self, head: Head, whole: int, made_at: float) -> tuple[Span, ...] | None:
         """Return the parts that are wanted of a page, None for the whole.
@@ -119,7 +144,7 @@ class Delivery:
         assert partial is not None, "an entry of parts says which"
         meta = structs.replace(entry.meta, status=200, reason="OK")
         head = entry_head(meta, entry.state, route, IDENTITY, times, status, x_cache)
-        if is_unchanged(self._exchange.request, head):
+        if is_unchanged(self._exchange.request.fields, validators(head)):
             self._whole(not_modified(head), b"", x_cache, reason)
             return True
         spans = self._spans(head, partial.whole_bytes, meta.generated_at)
@@ -140,7 +165,7 @@ class Delivery:
         """Send a page while it is being stored, or the one part of it that is wanted, as it comes."""
         now, length = self._now(), opening.body_bytes
         head = opening_head(opening.head, opening.admit, route, status, XCache.MISS, now)
-        if is_unchanged(self._exchange.request, head):
+        if is_unchanged(self._exchange.request.fields, validators(head)):
             self._whole(not_modified(head), b"", XCache.MISS, reason)
             return
         spans = None if length is None else self._spans(head, length, now)
@@ -162,7 +187,7 @@ class Delivery:
         as_page = Head(200, "OK", opening.head.fields)
         now = self._now()
         head = opening_head(as_page, opening.admit, route, status, XCache.MISS, now)
-        if is_unchanged(self._exchange.request, head):
+        if is_unchanged(self._exchange.request.fields, validators(head)):
             self._whole(not_modified(head), b"", XCache.MISS, reason)
             return True
         if self._spans(head, whole, now) != (span,):
@@ -225,12 +250,16 @@ class Delivery:
 
     def record(self, status: int, x_cache: XCache, reason: Reason, sent_bytes: int = 0) -> None:
         """Say what became of the request."""
-        self._is_recorded = True
+        self._record(self._outcome(status, x_cache, reason, sent_bytes))
+
+    def _outcome(self, status: int, x_cache: XCache, reason: Reason, sent_bytes: int) -> Outcome:
         route = None if self.route is None else self.route.match
         seconds = self._now() - self._started_at
-        self._observer.visited(
-            Outcome(self._exchange.request, route, status, x_cache, reason, sent_bytes, seconds)
-        )
+        return Outcome(self._exchange.request, route, status, x_cache, reason, sent_bytes, seconds)
+
+    def _record(self, outcome: Outcome) -> None:
+        self._is_recorded = True
+        self._observer.visited(outcome)
 
     def _whole(self, head: Head, body: bytes, x_cache: XCache, reason: Reason) -> None:
         self._exchange.send(head, body)

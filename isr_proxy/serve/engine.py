@@ -7,9 +7,9 @@ asked for the store (regenerate.py), or what a connection is (front.py).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, replace
-from typing import Final, Protocol, assert_never
+from typing import Any, Final, Protocol, assert_never
 
 import structlog
 
@@ -22,6 +22,7 @@ from isr_proxy.core.decision import (
     Fetch,
     LookUp,
     Pass,
+    Plan,
     Refuse,
     Serve,
     ServeAndRegenerate,
@@ -40,10 +41,12 @@ from isr_proxy.core.settings import Settings
 from isr_proxy.core.variants import is_for
 from isr_proxy.errors import VisitorGone
 from isr_proxy.origin.client import Answer, Client
+from isr_proxy.serve.at_once import AtOnce
 from isr_proxy.serve.boarding import Boarding, Full
 from isr_proxy.serve.deliver import Delivery, failure_status
 from isr_proxy.serve.exchange import Exchange, Flow
 from isr_proxy.serve.freshening import with_own
+from isr_proxy.serve.hot_lane import HotLane, HotTier
 from isr_proxy.serve.job import Broken, Job, Landed, Lent, Opening, Relayed, Streaming, is_for_one
 from isr_proxy.serve.outcome import Observer
 from isr_proxy.serve.part_fetch import PartFetcher
@@ -52,6 +55,7 @@ from isr_proxy.serve.passthrough import Passthrough
 from isr_proxy.serve.regenerate import Regenerator
 from isr_proxy.serve.respond import collapsed_status, forward_status, hit_status, validated_status
 from isr_proxy.serve.sharing import is_his_too, landed_status, opening_of, own_lines
+from isr_proxy.serve.shells import Shells
 from isr_proxy.serve.visit import Visit
 from isr_proxy.store.base import Entry, Found, Store, VaryMiss
 
@@ -87,6 +91,7 @@ class Engine:
         client: Client,
         observer: Observer,
         now: Callable[[], float],
+        hot_tier: HotTier | None = None,
     ) -> None:
         self.settings = settings
         self.routes = RouteTable(settings.routes)
@@ -101,6 +106,10 @@ class Engine:
         self.variances = self._regenerator.variances
         self.flights = self._boarding.flights
         self._parts = Parts(store, self._regenerator, self.flights, now)
+        verdict = self._regenerator.verdict
+        self.hot = None if hot_tier is None else HotLane(hot_tier, purges.index, observer, verdict)
+        self._at_once = AtOnce(store, verdict, self.regenerate_behind, now, self.hot)
+        self._shells = Shells(self.variances, self._boarding, verdict, self.regenerate_behind, now)
         self.purge_method: Answerer | None = None
         self.after_pass: Callable[[Request, Head], Awaitable[None]] = _nothing
         self.prerendered: Callable[[Match, str], bool] = lambda match, path: False
@@ -111,35 +120,52 @@ class Engine:
         self.routes = RouteTable(settings.routes)
         self._regenerator.reconfigure(settings, client)
         self._passthrough = Passthrough(settings, client, self._passed, self._now)
+        if self.hot is not None:
+            self.hot.clear()
 
     async def _passed(self, request: Request, head: Head) -> None:
         await self.after_pass(request, head)
 
-    def begin(self, exchange: Exchange) -> Flow | None:
-        """Answer a request without a task, where that can be; None: `handle` does it."""
-        if exchange.request.method == "PURGE":
-            return None
-        plan = exchange.plan = on_arrival(exchange.request, self.settings, self.routes)
-        if not isinstance(plan, Pass):
-            return None
+    def begin(self, exchange: Exchange) -> Coroutine[Any, Any, None] | Flow | None:
+        """Answer at once where that takes no waiting; else return what answers: by itself, or as a task.
+
+        All raise VisitorGone only.
+        """
         delivery = Delivery(exchange, self._observer, self._now)
-        delivery.route = None if plan.match is None else plan.match.route
-        return self._passthrough.start(exchange, delivery, plan.reason)
+        if exchange.request.method == "PURGE" and self.purge_method is not None:
+            return self._told(delivery, self.purge_method.handle(exchange, delivery))
+        plan = on_arrival(exchange.request, self.settings, self.routes)
+        try:
+            if isinstance(plan, LookUp):
+                delivery.route = plan.match.route
+                if self._at_once.serve(exchange.request, delivery, plan):
+                    return None
+        except VisitorGone:
+            delivery.gone()
+            raise
+        flow = self._passthrough.start(exchange, delivery, plan) if isinstance(plan, Pass) else None
+        if flow is not None:
+            return flow
+        return self._told(delivery, self._answer(exchange, delivery, plan))
 
     async def handle(self, exchange: Exchange) -> None:
-        """Answer one request; raises VisitorGone only."""
+        """Answer one request the long way."""
         delivery = Delivery(exchange, self._observer, self._now)
+        if exchange.request.method == "PURGE" and self.purge_method is not None:
+            await self._told(delivery, self.purge_method.handle(exchange, delivery))
+            return
+        plan = on_arrival(exchange.request, self.settings, self.routes)
+        await self._told(delivery, self._answer(exchange, delivery, plan))
+
+    async def _told(self, delivery: Delivery, answering: Awaitable[None]) -> None:
+        """Tell of the visitor who hung up before he was answered."""
         try:
-            await self._answer(exchange, delivery)
+            await answering
         except (VisitorGone, asyncio.CancelledError):
             delivery.gone()
             raise
 
-    async def _answer(self, exchange: Exchange, delivery: Delivery) -> None:
-        if exchange.request.method == "PURGE" and self.purge_method is not None:
-            await self.purge_method.handle(exchange, delivery)
-            return
-        plan = exchange.plan or on_arrival(exchange.request, self.settings, self.routes)
+    async def _answer(self, exchange: Exchange, delivery: Delivery, plan: Plan) -> None:
         match plan:
             case Refuse():
                 delivery.refuse(plan)
@@ -450,7 +476,7 @@ class Engine:
     async def _serve_shell(self, visit: Visit, path: str) -> bool:
         """Answer with the route's shell, and generate the page behind."""
         job = Job(visit.key, PLAIN, visit.match, asked=visit.asked)
-        shell = await self.obtain(replace(visit.key, path=path, query=None))
+        shell = await self._shells.obtain(replace(visit.key, path=path, query=None), self.routes)
         if shell is None:
             return await self._fetch(visit, Fetch(Reason.URI_MISS, PLAIN), None)
         entry, match, at = shell
@@ -459,23 +485,6 @@ class Engine:
         status = hit_status(at, Reason.SHELL)
         await visit.delivery.entry(entry, route, at, status, XCache.FALLBACK, Reason.SHELL)
         return True
-
-    async def obtain(self, key: Key) -> tuple[Entry, Match, Times] | None:
-        """Return a 200 by its key, generated now if it must be; None when the origin will not give it."""
-        match = self.routes.match(key.host, key.path)
-        if match is None or not match.route.revalidate.is_isr:
-            return None
-        for _ in range(2):
-            found = await self.variances.look(key, _NO_FIELDS)
-            if isinstance(found, Entry) and not self._regenerator.verdict(found).hidden:
-                if found.meta.status != 200:
-                    return None
-                at = times(found.meta, found.state, match.route, self._now(), soft_purged_at=None)
-                if at.ttl <= 0:
-                    self.regenerate_behind(Job(key, found.variant, match, found))
-                return found, match, at
-            await self._boarding.regenerate(Job(key, PLAIN, match), since=0)
-        return None
 
     async def drain(self, timeout: float) -> None:
         """Let the regenerations under way end, up to `timeout` seconds."""

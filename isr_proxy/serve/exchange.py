@@ -10,8 +10,9 @@ from collections.abc import AsyncIterator
 from typing import Protocol
 
 from isr_proxy.core.chunks import NO_TRAILERS
-from isr_proxy.core.decision import Plan
 from isr_proxy.core.http import Fields, Head, Request
+from isr_proxy.serve.outcome import Outcome
+from isr_proxy.serve.ready import Ready
 
 
 class Tunnel(Protocol):
@@ -52,7 +53,6 @@ class Exchange(Protocol):
     """A visitor's request, and his one response. VisitorGone is raised once he has hung up."""
 
     request: Request
-    plan: Plan | None  # what was decided of it on arrival, if that is decided already
 
     @property
     def body_bytes(self) -> int | None:
@@ -73,6 +73,12 @@ class Exchange(Protocol):
 
     def send(self, head: Head, body: bytes = b"") -> None:
         """Send a whole response; its Content-Length is written here."""
+
+    def repeat(self, head: bytes, body: bytes) -> bool:
+        """Send a whole response that is ready, in HTTP/1.1 that goes on; False: nothing is sent."""
+
+    def answered(self, ready: Ready, outcome: Outcome) -> None:
+        """Note that whoever sends this very request gets this answer, as long as it is ready."""
 
     def start(self, head: Head, length: int | None) -> None:
         """Begin a streamed response; of unknown length it is chunked, or ends with the connection."""

@@ -10,13 +10,15 @@ import asyncio
 from typing import Any, Final
 
 from aiohttp.base_protocol import BaseProtocol
-from aiohttp.http_parser import HttpRequestParser
+from aiohttp.http_parser import HttpRequestParser, RawRequestMessage
 
 from isr_proxy.core.limits import longest_field, longest_target
 from isr_proxy.core.settings import LimitSettings
 from isr_proxy.errors import VisitorGone
 
 _READ_BYTES: Final = 64 * 1024
+
+Message = RawRequestMessage  # a whole head
 
 
 def require_c_parser() -> None:

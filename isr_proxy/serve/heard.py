@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from isr_proxy.core.arrival import Arrived, settle
 from isr_proxy.core.http import Fields, Line, Request
-from isr_proxy.core.limits import STATUSES, head_refusal
+from isr_proxy.core.limits import STATUSES, head_refusal, may_break_a_limit
 from isr_proxy.core.reason import Reason
 from isr_proxy.core.settings import LimitSettings, Network
 from isr_proxy.core.value import Value
@@ -27,14 +27,16 @@ class Heard(Value, frozen=True):
     peer: str
     has_body: bool
     protocols: str | None
+    head_bytes: int
 
     def settled(
         self, limits: LimitSettings, trusted: Sequence[Network], default_host: str
     ) -> Request | tuple[int, Reason]:
         """Return the request, or status and reason it is refused with."""
-        reason = head_refusal(self.method, self.target, self.lines, limits)
-        if reason is not None:
-            return STATUSES[reason], reason
+        if may_break_a_limit(self.head_bytes, len(self.lines), limits):
+            reason = head_refusal(self.method, self.target, self.lines, limits)
+            if reason is not None:
+                return STATUSES[reason], reason
         fields = Fields(self.lines)
         status = self._refusal(fields)
         if status is not None:

@@ -25,7 +25,7 @@ from isr_proxy.core.reason import Reason, XCache
 from isr_proxy.core.settings import LogFormat, LogSettings
 from isr_proxy.serve.access_log import AccessLog, as_coloured_text, as_json, as_text
 from isr_proxy.serve.families import Durations, counter, gauge, histogram, plain_counter
-from isr_proxy.serve.outcome import Outcome, Purged, Regenerated
+from isr_proxy.serve.outcome import Outcome, Purged, Regenerated, Repeats
 
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 NO_ROUTE: Final = "-"  # the label of requests that no route matched
@@ -85,11 +85,27 @@ class Snapshot:
 class _Tally:
     """The requests of one set of labels."""
 
-    __slots__ = ("durations", "sent_bytes")
+    __slots__ = ("_durations", "_sent_bytes", "repeats")
 
     def __init__(self) -> None:
-        self.durations = Durations(_VISIT_BOUNDS)
-        self.sent_bytes = 0
+        self._durations = Durations(_VISIT_BOUNDS)
+        self._sent_bytes = 0
+        self.repeats = Repeats()
+
+    def add(self, seconds: float, sent_bytes: int) -> None:
+        self._durations.add(seconds)
+        self._sent_bytes += sent_bytes
+
+    @property
+    def durations(self) -> Durations:
+        """Return how long they took; what was sent again took less than the least bound."""
+        self._durations.counts[0] += self.repeats.count
+        self.repeats.count = 0
+        return self._durations
+
+    @property
+    def sent_bytes(self) -> int:
+        return self._sent_bytes + self.repeats.sent_bytes
 
 
 class Observation:
@@ -141,15 +157,23 @@ class Observation:
     # --- what happened ---
 
     def visited(self, outcome: Outcome) -> None:
+        self._tally(outcome).add(outcome.seconds, outcome.sent_bytes)
+        if self._access is not None:
+            self._access.write(outcome)
+
+    def repeats(self, outcome: Outcome) -> Repeats:
+        return self._tally(outcome).repeats
+
+    def listener(self, outcome: Outcome) -> Callable[[str], None] | None:
+        return None if self._access is None else self._access.repeated(outcome)
+
+    def _tally(self, outcome: Outcome) -> _Tally:
         # `_value_`, because Enum's own hash and `.value` are Python code in 3.11.
         key = (outcome.route, outcome.x_cache._value_, outcome.reason._value_, outcome.status // 100)
         tally = self._visits.get(key)
         if tally is None:
             tally = self._visits[key] = _Tally()
-        tally.durations.add(outcome.seconds)
-        tally.sent_bytes += outcome.sent_bytes
-        if self._access is not None:
-            self._access.write(outcome)
+        return tally
 
     def regenerated(self, regenerated: Regenerated) -> None:
         self._regenerations[regenerated.route, regenerated.reason] += 1

@@ -112,7 +112,7 @@ class Operations:
             raise
         async with self._counting:
             matched = await self._count(in_force)
-            self.sweeper.kick(sequence)
+            self.sweeper.kick(sequence, matched)
         self.watchers.purged(Purged(sequence, matched, selectors[0].strength))
         _log.info("purged", sequence=sequence, matched=matched, selectors=len(selectors))
         return PurgeResult(sequence, matched)
@@ -170,7 +170,7 @@ class Operations:
     async def _count(self, selectors: tuple[Selector, ...]) -> int:
         """Count what is stored; what an earlier purge hid is swept first, so that it does not count.
 
-        A sweep that takes longer than two seconds is not waited for: what it has yet to delete counts.
+        A long sweep is not waited for, nor any for more than two seconds: what it has yet to delete counts.
         """
         await self.sweeper.caught_up(_COUNT_AFTER)
         return await self.disk.catalog.matched(selectors)

@@ -5,6 +5,7 @@ Knows the facts. Must not know who reads them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -46,10 +47,24 @@ class Purged:
     strength: Strength
 
 
+@dataclass(slots=True)
+class Repeats:
+    """Answers that were the same again, of which nobody makes an Outcome: they took no time to speak of."""
+
+    count: int = 0
+    sent_bytes: int = 0
+
+
 class Observer(Protocol):
     """Whoever is told."""
 
     def visited(self, outcome: Outcome) -> None: ...
+
+    def repeats(self, outcome: Outcome) -> Repeats:
+        """Return where answers that are this one again are counted."""
+
+    def listener(self, outcome: Outcome) -> Callable[[str], None] | None:
+        """Return what is told of each of them, with the client's address; None where nobody listens."""
 
     def regenerated(self, regenerated: Regenerated) -> None: ...
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from isr_proxy.core.chunks import forwardable
+from isr_proxy.core.decision import Pass
 from isr_proxy.core.forward import accepts_trailers, forwards_left, visitor_fields
 from isr_proxy.core.http import SAFE_METHODS, Fields, Head, Request
 from isr_proxy.core.limits import STATUSES
@@ -42,12 +43,13 @@ class Passthrough:
         self._now = now
         self._telling: set[asyncio.Task[None]] = set()
 
-    def start(self, exchange: Exchange, delivery: Delivery, reason: Reason) -> Flow | None:
+    def start(self, exchange: Exchange, delivery: Delivery, plan: Pass) -> Flow | None:
         """Pass a plain request without a task, where a connection is at hand; None: `handle` does it."""
         request = exchange.request
         if request.method not in ("GET", "HEAD") or request.has_body or request.upgrade is not None:
             return None
-        passed = PlainPass(exchange, delivery, reason, self._now)
+        delivery.route = None if plan.match is None else plan.match.route
+        passed = PlainPass(exchange, delivery, plan.reason, self._now)
         lines = visitor_fields(request).lines
         hops = TAKES_TRAILERS if accepts_trailers(request) else ()
         host = self._settings.origin.host or request.host

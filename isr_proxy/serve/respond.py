@@ -6,6 +6,7 @@ and encodings choose among them. Must not know sockets or the store.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
@@ -30,8 +31,10 @@ from isr_proxy.core.ranges import Span
 from isr_proxy.core.reason import Reason, XCache
 from isr_proxy.core.settings import DEFAULT_CLIENT_CACHE_CONTROL, ORIGIN_OWN, Route
 from isr_proxy.serve.compress import is_compressible
+from isr_proxy.store.base import Entry
 
 IDENTITY: Final = "identity"
+_WHOLE_BYTES: Final = 256 * 1024  # what is larger waits for who takes it, piece by piece
 
 # RFC 9211 §2.2: how each cause of asking the origin is spelled.
 _FORWARD_WORDS: Final = {
@@ -284,17 +287,33 @@ def part_head(span: Span, whole: int, kind: str | None, boundary: str) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
 
-def is_unchanged(request: Request, head: Head, known_etags: tuple[str, ...] = ()) -> bool:
-    """Tell whether the visitor's conditions make this answer a 304: any successful one (RFC 9110 §13.2.1).
+@dataclass(frozen=True, slots=True)
+class Validators:
+    """What an answer's conditions are compared with; `etags` are those of all its encodings."""
 
-    `known_etags` are those of the other encodings: whoever holds any of them holds this page.
-    """
-    asked = request.fields
-    if not 200 <= head.status < 300 or not (b"if-none-match" in asked or b"if-modified-since" in asked):
-        return False
+    status: int
+    etags: tuple[str | None, ...]
+    last_modified: str | None
+
+
+def validators(head: Head, meta: Meta | None = None) -> Validators:
+    """Return the validators of an answer; whoever holds any encoding of a stored page holds the page."""
+    etags = () if meta is None else tuple(variant_etag(meta.etag, ref.encoding) for ref in meta.bodies)
     modified = head.fields.first(b"last-modified") or head.fields.first(b"date")  # RFC 9111 §4.3.2
-    etags = (head.fields.first(b"etag"), *known_etags)
-    return any(is_not_modified(asked, etag, modified) for etag in etags)
+    return Validators(head.status, (head.fields.first(b"etag"), *etags), modified)
+
+
+def is_unchanged(asked: Fields, has: Validators) -> bool:
+    """Tell whether a visitor's conditions make this answer a 304: any successful one (RFC 9110 §13.2.1)."""
+    if not 200 <= has.status < 300 or not (b"if-none-match" in asked or b"if-modified-since" in asked):
+        return False
+    return any(is_not_modified(asked, etag, has.last_modified) for etag in has.etags)
+
+
+def whole_body(entry: Entry, encoding: str) -> bytes | None:
+    """Return a body that is sent in one write; None for one that is not in memory, or goes piece by piece."""
+    body = entry.bodies.resident(encoding)
+    return None if body is None or len(body) > _WHOLE_BYTES else body
 
 
 def error_head(

@@ -28,6 +28,7 @@ from isr_proxy.store.catalog import Catalog
 _log = structlog.get_logger("isr_proxy.sweep")
 
 _AGAIN_SECONDS: Final = 5.0  # after a failure, or while an older fetch flies
+_LONG: Final = 100  # entries; the sweep of more is not waited for
 _KEEP_SECONDS: Final = HIT_FOR_PASS_SECONDS  # what is remembered of a page asks the log that long
 
 
@@ -59,6 +60,7 @@ class Sweeper:
         self._again_seconds = again_seconds
         self._allowed = log.index.sequence
         self._swept = 0  # every record up to here was swept once
+        self._backlog = 0  # entries that the records kicked since then hit
         self._settled = 0  # and up to here, with no older fetch flying
         self._prunable: deque[tuple[int, float]] = deque()  # settled records: sequence, at
         self._wake = asyncio.Event()
@@ -70,13 +72,16 @@ class Sweeper:
         self._wake.set()
         self._task = asyncio.get_running_loop().create_task(self._run())
 
-    def kick(self, sequence: int) -> None:
-        """Sweep records up to this one too."""
+    def kick(self, sequence: int, matched: int = 0) -> None:
+        """Sweep records up to this one too; `matched`: how many entries they hit, where that was counted."""
         self._allowed = max(self._allowed, sequence)
+        self._backlog += matched
         self._wake.set()
 
     async def caught_up(self, timeout: float) -> None:
-        """Wait until everything kicked was swept once, at most `timeout` seconds."""
+        """Wait until everything kicked was swept once, at most `timeout` seconds; not for a long sweep."""
+        if self._backlog > _LONG:
+            return
         try:
             async with asyncio.timeout(timeout):
                 while self._swept < self._allowed:
@@ -135,6 +140,8 @@ class Sweeper:
 
     def _progress(self, sequence: int) -> None:
         self._swept = max(self._swept, sequence)
+        if self._swept >= self._allowed:
+            self._backlog = 0
         self._moved.set()
 
     async def _prune(self) -> None:

@@ -14,15 +14,14 @@ from aiohttp.streams import StreamReader
 
 from isr_proxy.core.admission import PRIVATE_FIELDS
 from isr_proxy.core.chunks import NO_TRAILERS, encode_chunk, encode_end
-from isr_proxy.core.decision import Plan
 from isr_proxy.core.http import REASON_PHRASES, Fields, Head, Request, content_length, end_to_end, tokens
 from isr_proxy.core.reason import Reason
 from isr_proxy.core.value import Value
 from isr_proxy.errors import BodyRefused, VisitorGone
 from isr_proxy.serve.exchange import Tunnel
+from isr_proxy.serve.outcome import Outcome
+from isr_proxy.serve.ready import Ready
 from isr_proxy.serve.tunnel import Raw, VisitorTunnel
-
-_JOIN_BYTES: Final = 64 * 1024  # a body up to this is sent in one write with its head
 
 
 class Wire(Raw, Protocol):
@@ -45,6 +44,9 @@ class Wire(Raw, Protocol):
     def abort(self) -> None:
         """Cut the connection."""
 
+    def write_whole(self, head: bytes, body: bytes) -> None:
+        """Send a head, and a body if there is one."""
+
     def open_tunnel(self) -> VisitorTunnel:
         """Leave HTTP."""
 
@@ -65,6 +67,15 @@ def encode_head(head: Head, more: list[tuple[bytes, bytes]]) -> bytes:
     parts += [b"%s: %s\r\n" % line for line in more]
     parts.append(b"\r\n")
     return b"".join(parts)
+
+
+def _length_of(head: Head, body: bytes) -> list[tuple[bytes, bytes]]:
+    return [(b"Content-Length", b"%d" % len(body))] if head.has_body else []
+
+
+def encode_whole(head: Head, body: bytes) -> bytes:
+    """Write the head of a whole response, as HTTP/1.1 gets it on a connection that goes on."""
+    return encode_head(head, _length_of(head, body))
 
 
 def framing_refusal(fields: Fields, *, is_http11: bool) -> int | None:
@@ -102,7 +113,7 @@ class HttpExchange:
         self._is_chunked = False
         self._has_framing = True  # the response's end can be told without closing
         self.has_started = False
-        self.plan: Plan | None = None
+        self.ready: tuple[Ready, Outcome] | None = None  # what this very request gets again
         self._held: list[bytes] | None = None  # what is sent with the next release
 
     def _is_waiting(self) -> bool:
@@ -148,17 +159,19 @@ class HttpExchange:
                 self._wire.write(encode_head(Head(head.status, head.reason, fields), []))
 
     def send(self, head: Head, body: bytes = b"") -> None:
-        more: list[tuple[bytes, bytes]] = []
-        if head.has_body:
-            more.append((b"Content-Length", b"%d" % len(body)))
-        raw = self._encode(head, more)
-        if self.request.method == "HEAD" or not head.has_body:
-            self._wire.write(raw)
-        elif len(body) <= _JOIN_BYTES:
-            self._wire.write(raw + body)
-        else:
-            self._wire.write(raw)
-            self._wire.write(body)
+        raw = self._encode(head, _length_of(head, body))
+        is_bodiless = self.request.method == "HEAD" or not head.has_body
+        self._wire.write_whole(raw, b"" if is_bodiless else body)
+
+    def repeat(self, head: bytes, body: bytes) -> bool:
+        if not self._is_http11 or not self.may_keep_alive():
+            return False
+        self.has_started = True
+        self._wire.write_whole(head, body)
+        return True
+
+    def answered(self, ready: Ready, outcome: Outcome) -> None:
+        self.ready = (ready, outcome)
 
     def start(self, head: Head, length: int | None) -> None:
         more: list[tuple[bytes, bytes]] = []

@@ -45,6 +45,18 @@ _IN_USE: Final = ""
 _VICTIMS_AT_ONCE: Final = 256
 _IS_PAGE: Final = "status > 0 AND NOT EXISTS (SELECT 1 FROM tags WHERE tag = ? AND page_id = id)"
 
+# From the index of tags alone: to look at each of 100,000 pages would take a third of a second.
+_TAGGED: Final = (
+    "SELECT (SELECT count(*) FROM tags WHERE tag = ?1) - (SELECT count(*) FROM tags AS rule"
+    " CROSS JOIN tags AS named ON named.page_id = rule.page_id WHERE rule.tag = ?2 AND named.tag = ?1)"
+)
+
+# Each batch goes on in the index of tags where the last one ended, however many pages have the tag.
+_OLDER_TAGGED: Final = (
+    "SELECT name, path, id FROM tags CROSS JOIN pages ON id = page_id WHERE tag = ? AND page_id > ?"
+    " AND status > 0 AND sequence < ? ORDER BY page_id LIMIT ?"
+)
+
 
 class Row(Value, frozen=True):
     """One page file, as listed. `variant` and `encodings` are for people; sizes on disk are allocated."""
@@ -303,6 +315,8 @@ class Ledger:
         if any(selector.scope is Scope.ALL for selector in selectors):
             rules = self._database.execute("SELECT count(*) FROM tags WHERE tag = ?", (RULE_TAG,))
             return self.totals.entries - int(rules.fetchone()[0])
+        if len(selectors) == 1 and selectors[0].scope is Scope.TAG:
+            return int(self._database.execute(_TAGGED, (selectors[0].value, RULE_TAG)).fetchone()[0])
         if len(selectors) == 1:
             where, values = _condition(selectors[0])
             sql = f"SELECT count(*) FROM pages WHERE {_IS_PAGE} AND {where}"
@@ -326,6 +340,8 @@ class Ledger:
 
         They come in the order (path, id) after the last one; a limited number at once.
         """
+        if selector.scope is Scope.TAG:
+            return list(self._database.execute(_OLDER_TAGGED, (selector.value, after[1], sequence, limit)))
         where, values = _condition(selector)
         order, position = _order(selector)
         sql = (

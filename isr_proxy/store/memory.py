@@ -67,6 +67,7 @@ class MemoryTier:
         self._protected: OrderedDict[Name, _Slot] = OrderedDict()
         self._varying: dict[bytes, _Varying] = {}
         self._reads: dict[bytes, _Read] = {}
+        self._on_let_go: Callable[[bytes], None] = lambda digest: None
         behind.on_change(self._changed)
 
     def __len__(self) -> int:
@@ -123,6 +124,28 @@ class MemoryTier:
         else:
             self._protect(name)
 
+    # --- what answers are made of ---
+
+    def on_let_go(self, listener: Callable[[bytes], None]) -> None:
+        """Tell of every key, by its digest, of which an entry changed or is not held any more."""
+        self._on_let_go = listener
+
+    def again(self, entry: Entry) -> bool:
+        """Note that an entry was served again; False when it is not held any more."""
+        name = name_of(entry.key.digest, entry.variant)
+        slot = self._probation.get(name) or self._protected.get(name)
+        if slot is None or slot.entry is not entry:
+            return False
+        self._hit(name, slot)
+        return True
+
+    def charge(self, entry: Entry, size_bytes: int) -> None:
+        """Weigh an entry so much heavier, or lighter, as long as it is held."""
+        name = name_of(entry.key.digest, entry.variant)
+        slot = self._probation.get(name) or self._protected.get(name)
+        if slot is not None and slot.entry is entry:
+            self._resize(name, slot, replace(slot, size_bytes=slot.size_bytes + size_bytes))
+
     # --- writing: done behind, heard of through _changed in the order it was done ---
 
     def begin(self, key: Key, variant: Variant) -> Writer:
@@ -147,6 +170,7 @@ class MemoryTier:
         weight = _weight(entry) if entry is not None else None
         if slot is not None and entry is not None and weight is not None:
             self._resize(name, slot, replace(slot, entry=entry, size_bytes=weight))
+            self._on_let_go(key_part(name))
             return
         self.forget(name)
         if entry is not None:
@@ -203,6 +227,7 @@ class MemoryTier:
         self.size_bytes -= slot.size_bytes
         if is_variant(name):
             self._forget_variant(digest, name)
+        self._on_let_go(digest)
 
     def _forget_variant(self, digest: bytes, name: Name) -> None:
         varying = self._varying[digest]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,9 +26,7 @@ from isr_proxy.core.settings import StoreSettings as StoreConfig
 from isr_proxy.errors import Problem
 from isr_proxy.origin.client import Client
 from isr_proxy.serve.admin import Reloaded, Wiring, application
-from isr_proxy.serve.deliver import Delivery
 from isr_proxy.serve.engine import Engine
-from isr_proxy.serve.exchange import Exchange
 from isr_proxy.serve.front import Front
 from isr_proxy.serve.observe import Observation
 from isr_proxy.serve.operations import Operations
@@ -145,9 +143,11 @@ async def running(config: Settings, clock: FakeClock | None = None) -> AsyncIter
     store = MemoryTier(disk, config.store.memory)
     observation = Observation(LogSettings(access=False))
     client, watchers = Client(config.origin), Watchers(observation)
-    engine = Engine(config, store, purges, client, watchers, now)
+    engine = Engine(config, store, purges, client, watchers, now, hot_tier=store)
     operations = Operations(engine, disk, purges, client, watchers, now)
-    front = Front(_main_port(engine, operations))
+    method = PurgeMethod(operations, lambda: engine.settings.admin.token)  # admin.purge_method is true
+    engine.purge_method = method
+    front = Front(engine.begin, observer=watchers, hot=engine.hot, now=now)
     server = await asyncio.get_running_loop().create_server(front.connection, "127.0.0.1", 0)
     async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
         rig = Rig(engine, operations, purges, disk, now, session, _url(server), "")
@@ -170,19 +170,6 @@ async def running(config: Settings, clock: FakeClock | None = None) -> AsyncIter
             await store.aclose()
             await purges.aclose()
             observation.close()
-
-
-def _main_port(engine: Engine, operations: Operations) -> Callable[[Exchange], Awaitable[None]]:
-    """Return the main port's handler, as it is where `admin.purge_method` is true."""
-    method = PurgeMethod(operations, lambda: engine.settings.admin.token)
-
-    async def handle(exchange: Exchange) -> None:
-        if exchange.request.method == "PURGE":
-            await method.handle(exchange, Delivery(exchange, operations.watchers, operations.now))
-        else:
-            await engine.handle(exchange)
-
-    return handle
 
 
 def _url(server: asyncio.Server) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from io import BytesIO
 from pathlib import Path
+from unittest.mock import patch
 
-from isr_proxy.core.purges import Scope
+from isr_proxy.core.purges import Purge, Scope
 from tests.admin.rig import TOKEN, Rig, running, settings, with_token
 from tests.harness import FakeClock, eventually
 from tests.scripted_origin import ScriptedOrigin, Send, Step, Wait, head, page
@@ -229,3 +230,25 @@ async def test_purge_method_on_the_main_port_needs_the_token(origin: ScriptedOri
 
 async def test_purge_method_without_any_token_is_refused_on_the_main_port(rig: Rig) -> None:
     assert (await rig.purge_on_site("/a", Authorization="Bearer x")).status == 403
+
+
+async def test_a_purge_does_not_wait_for_the_sweep_of_many(rig: Rig, origin: ScriptedOrigin) -> None:
+    held = asyncio.Event()
+
+    async def sweep(purge: Purge) -> int:
+        await held.wait()
+        return 0
+
+    with (
+        patch.object(rig.disk, "sweep", sweep),
+        patch("isr_proxy.serve.sweep._LONG", 2),
+        patch("isr_proxy.serve.operations._COUNT_AFTER", 60),
+    ):
+        for path in ("/a", "/b", "/c"):
+            origin.on(path, page("old"))
+            await rig.visit(path)
+        first = await rig.post("/v1/purge", {"all": True})
+        async with asyncio.timeout(30):  # half of what waiting would take
+            second = await rig.post("/v1/purge", {"paths": ["/a"]})
+        held.set()
+    assert (first.json["matched"], second.json["matched"]) == (3, 1)

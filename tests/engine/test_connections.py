@@ -12,7 +12,7 @@ import pytest
 
 from isr_proxy.core.settings import LimitSettings
 from isr_proxy.serve import tunnel
-from isr_proxy.serve.front import Connection
+from isr_proxy.serve.connection import Connection
 from tests.engine.conftest import Start
 from tests.harness import Proxy, Visitor, eventually
 from tests.scripted_origin import Exchange, ScriptedOrigin, Send, Wait, head, page

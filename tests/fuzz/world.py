@@ -20,7 +20,7 @@ import structlog
 from isr_proxy.origin import pool
 from isr_proxy.run.config import parse
 from isr_proxy.run.worker import Worker
-from isr_proxy.serve.front import Connection
+from isr_proxy.serve.connection import Connection
 from tests.fuzz.memory import Finding, MemoryOrigin, MemoryTransport, honest_page
 from tests.harness import FakeClock, config
 from tests.http.attacking import FIELD_LINE

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from isr_proxy.serve.front import Connection
+from isr_proxy.serve.connection import Connection
 from tests.engine.test_connections import unread
 from tests.harness import Proxy, Visitor, eventually
 from tests.http.conftest import Start

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from isr_proxy.core.purges import Purge, Scope, Selector, Strength
+from isr_proxy.core.purges import RULE_TAG, Purge, Scope, Selector, Strength
 from isr_proxy.core.settings import StoreSettings
 from isr_proxy.store.base import Entry
 from isr_proxy.store.disk import DiskStore
+from isr_proxy.store.ledger import Ledger, Row
 from tests.store.conftest import NOTHING, Clock, key, language, put, read
 
 
@@ -192,3 +195,73 @@ async def test_law_7_pages_are_stored_while_the_catalog_cannot_be(
     await store.catalog.flush()
     assert (await read(store, key()), store.stat().entries) == (b"x", 1)
     await store.aclose()
+
+
+TAG = Selector(Scope.TAG, "blog")
+
+
+def steps(ledger: Ledger, ask: Callable[[], object]) -> int:
+    """Return how many steps SQLite's machine takes for a question, to the next ten."""
+    count = 0
+
+    def stepped() -> int:
+        nonlocal count
+        count += 10
+        return 0
+
+    ledger._database.set_progress_handler(stepped, 10)
+    ask()
+    ledger._database.set_progress_handler(None, 0)
+    return count
+
+
+def tagged(ledger: Ledger, numbers: range) -> None:
+    ledger.apply(
+        (row(number, ("blog", RULE_TAG) if number % 100 == 0 else ("blog",)) for number in numbers), ()
+    )
+
+
+def row(number: int, tags: tuple[str, ...]) -> Row:
+    return Row(
+        name=number.to_bytes(20),
+        scheme="http",
+        host="a.test",
+        path=f"/{number}",
+        query=None,
+        variant="",
+        encodings="",
+        status=200,
+        size_bytes=4096,
+        body_bytes=1,
+        inode=number,
+        mtime_ns=1,
+        sequence=1,
+        generated_at=1.0,
+        fetched_at=1.0,
+        stale_at=math.inf,
+        failures=0,
+        last_error="",
+        retry_at=0.0,
+        served_at=1.0,
+        tags=tags,
+    )
+
+
+async def test_a_tag_is_counted_without_looking_at_its_pages(store: DiskStore) -> None:
+    ledger = store.catalog._ledger
+    tagged(ledger, range(1, 2001))
+    assert ledger.matched([TAG]) == 1980  # without the rules
+    assert steps(ledger, lambda: ledger.matched([TAG])) < 2000 * 8
+
+
+async def test_a_batch_of_a_tag_costs_the_same_however_many_pages_have_it(store: DiskStore) -> None:
+    ledger = store.catalog._ledger
+
+    def batch() -> list[tuple[bytes, str, int]]:
+        return ledger.older(TAG, 9, ("/50", 50), 20)
+
+    tagged(ledger, range(1, 101))
+    few = steps(ledger, batch)
+    tagged(ledger, range(101, 2001))
+    assert steps(ledger, batch) <= few + 20
+    assert [number for _, _, number in batch()] == list(range(51, 71))
