@@ -91,7 +91,7 @@ class Flights(Generic[T]):
     def launch(self, identity: bytes, sequence: int, run: Launch[T], place: Hashable = None) -> Flight[T]:
         """Start a flight; one of the same identity, begun before a purge, flies on for its own waiters."""
         loop = asyncio.get_running_loop()
-        flight = Flight[T](sequence, loop.create_future(), place)
+        flight: Flight[T] = Flight(sequence, loop.create_future(), place)
         self._flights[identity] = flight
         task = loop.create_task(run(flight))
         flight.task = task

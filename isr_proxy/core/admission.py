@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from isr_proxy.core.decision import Admit, Failed, Relay
@@ -22,7 +22,7 @@ from isr_proxy.core.http import (
     Fields,
     Head,
     delta_seconds,
-    end_to_end,
+    hop_names,
     parse_date,
     tokens,
 )
@@ -32,6 +32,7 @@ from isr_proxy.core.reason import Reason
 from isr_proxy.core.routes import Match
 from isr_proxy.core.settings import RequestCookie, Route, SetCookie, Veto
 from isr_proxy.core.structured import parse_strings
+from isr_proxy.core.value import Value
 
 
 def is_negative(status: int) -> bool:
@@ -71,8 +72,7 @@ _NEVER_STORED: Final = frozenset({428, 429, 431, 511})  # RFC 6585: each of them
 _NO_FIELDS: Final = Fields()
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(Value, frozen=True):
     """How the origin was asked: with the visitor's own fields, or neutral ones, and when."""
 
     match: Match
@@ -294,37 +294,46 @@ def varying(names: Iterable[str], route: Route) -> list[str]:
 
 def kept_lines(head: Head, route: Route) -> tuple[tuple[bytes, bytes], ...]:
     """Return the fields of an answer that everybody may have."""
-    drop = withheld(head.fields) | {b"content-length", b"age"}
+    drop = hop_names(head.fields) | withheld(head.fields) | _OF_THIS_ANSWER
     if route.set_cookie is not SetCookie.STORE:
-        drop |= {b"set-cookie"}
-    return end_to_end(head.fields).without(drop).lines
+        drop |= _SET_COOKIE
+    return head.fields.without(drop).lines
+
+
+_OF_THIS_ANSWER: Final = frozenset({b"content-length", b"age"})
+_SET_COOKIE: Final = frozenset({b"set-cookie"})
 
 
 def lines_for_leader(head: Head, route: Route) -> tuple[tuple[bytes, bytes], ...]:
     """Return the fields that whoever asked first gets: where the origin decides, it is the answer to him."""
     if route.revalidate.is_isr:
         return kept_lines(head, route)
-    drop = frozenset({b"content-length", b"age"})
+    drop = hop_names(head.fields) | _OF_THIS_ANSWER
     if route.set_cookie is SetCookie.DROP:
-        drop |= {b"set-cookie"}
-    return end_to_end(head.fields).without(drop).lines
+        drop |= _SET_COOKIE
+    return head.fields.without(drop).lines
 
 
 def withheld(fields: Fields) -> frozenset[bytes]:
     """Return the fields that `private` and `no-cache` name: the rest may be kept without them."""
     control, _ = effective_directives(fields)
+    if "private" not in control and "no-cache" not in control:
+        return _NOTHING
     return control.fields("private") | control.fields("no-cache")
+
+
+_NOTHING: Final[frozenset[bytes]] = frozenset()
 
 
 def tags_of(fields: Fields, asked: Asked) -> tuple[str, ...]:
     """Collect the tags of the route and of the origin's fields, in the form they are compared in."""
     found = dict.fromkeys(normal_tag(tag) for tag in asked.match.tags())
     for name, separator in _TAG_SEPARATORS.items():
-        for value in fields.all(name):
+        for value in fields.all(name) if name in fields else ():
             found.update(
                 dict.fromkeys(normal_tag(tag.strip(_QUOTED)) for tag in separator.split(_text(value)))
             )
-    groups = parse_strings(fields.all(b"cache-groups"))
+    groups = parse_strings(fields.all(b"cache-groups")) if b"cache-groups" in fields else ()
     found.update(dict.fromkeys(normal_tag(group) for group in groups))
     found.update(dict.fromkeys(group_tag(*asked.site, group) for group in groups))
     return tuple(tag for tag in found if tag and len(tag) <= _MAX_TAG_BYTES)[:_MAX_TAGS]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
@@ -15,6 +14,7 @@ from urllib.parse import quote
 
 from isr_proxy.core.http import HOP_BY_HOP, Fields, Request, tokens
 from isr_proxy.core.settings import Network
+from isr_proxy.core.value import Value
 
 _LABEL: Final = "[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?"
 _HOST: Final = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*\.?|\[(?P<v6>[0-9a-f:.]+)\])(?P<port>:[0-9]{{1,5}})?")
@@ -24,8 +24,7 @@ _NOT_ASCII: Final = re.compile(r"[^\x00-\x7f\ud800-\udfff]+")  # surrogates stan
 _DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}
 
 
-@dataclass(frozen=True, slots=True)
-class Arrived:
+class Arrived(Value, frozen=True):
     """A request head as it was parsed. `scheme` is the connection's own, `peer` its other end."""
 
     method: str
@@ -73,8 +72,14 @@ def without_nominated(fields: Fields) -> Fields:
     Here, before anything is decided: what the origin will not be sent must not choose a key or a variant.
     Hop-by-hop fields themselves, and what frames the request, stay for those who read them.
     """
-    named = {token.encode("latin-1") for token in tokens(fields.get(b"connection"))} - _KEPT
-    return fields.without(frozenset(named)) if named else fields
+    said = fields.get(b"connection")
+    named = None if said is None else _nominated(said)
+    return fields.without(named) if named else fields
+
+
+@lru_cache(maxsize=64)  # nearly everybody says `keep-alive`, `close` or `upgrade`
+def _nominated(said: str) -> frozenset[bytes]:
+    return frozenset(token.encode("latin-1") for token in tokens(said)) - _KEPT
 
 
 _KEPT: Final = HOP_BY_HOP | {b"close", b"host", b"content-length", b"expect"}
@@ -190,6 +195,7 @@ def _client(chain: Sequence[str], hops: int) -> str:
     return shown_address(chain[-hops - 1] if hops < len(chain) else chain[0])
 
 
+@lru_cache(maxsize=1024)  # writing an address costs as much as reading it
 def shown_address(text: str) -> str:
     """Return an address without brackets and port, as logs show it; what is none stays as it is."""
     address = _address(text)

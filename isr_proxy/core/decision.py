@@ -5,8 +5,6 @@ Knows the choices, each with its Reason. Must not know how one is reached or don
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from isr_proxy.core.entry import Meta, OriginTimes, State
 from isr_proxy.core.freshness import Times
 from isr_proxy.core.http import Line
@@ -14,20 +12,19 @@ from isr_proxy.core.key import Key, Variant
 from isr_proxy.core.purges import Verdict
 from isr_proxy.core.reason import Reason
 from isr_proxy.core.routes import Match
+from isr_proxy.core.value import Value
 
 # --- before the store is asked ---
 
 
-@dataclass(frozen=True, slots=True)
-class Pass:
+class Pass(Value, frozen=True):
     """Forward the visitor's own request; look nothing up, store nothing."""
 
     reason: Reason
     match: Match | None = None  # the route, where one matched
 
 
-@dataclass(frozen=True, slots=True)
-class Refuse:
+class Refuse(Value, frozen=True):
     """Answer here, with a small plain error."""
 
     status: int
@@ -35,8 +32,7 @@ class Refuse:
     retry_after: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class LookUp:
+class LookUp(Value, frozen=True):
     """Ask the store for this key."""
 
     key: Key
@@ -48,8 +44,7 @@ Plan = Pass | Refuse | LookUp
 # --- with what the store has ---
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(Value, frozen=True):
     """An entry as the policy sees it, and what the purge log says of it."""
 
     meta: Meta
@@ -57,38 +52,33 @@ class Stored:
     verdict: Verdict
 
 
-@dataclass(frozen=True, slots=True)
-class VaryMissed:
+class VaryMissed(Value, frozen=True):
     """The key is stored, this request's variant is not."""
 
     names: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Serve:
+class Serve(Value, frozen=True):
     """Answer from the store."""
 
     times: Times
     reason: Reason = Reason.FRESH
 
 
-@dataclass(frozen=True, slots=True)
-class ServeStale:
+class ServeStale(Value, frozen=True):
     """Answer from the store at once, without asking the origin."""
 
     times: Times
     reason: Reason
 
 
-@dataclass(frozen=True, slots=True)
-class ServeAndRegenerate:
+class ServeAndRegenerate(Value, frozen=True):
     """Answer from the store at once, and regenerate behind."""
 
     times: Times
 
 
-@dataclass(frozen=True, slots=True)
-class Fetch:
+class Fetch(Value, frozen=True):
     """Ask the origin while the visitor waits.
 
     `fallback` are the times of the stored page that is served when the origin fails; None: there is none.
@@ -102,8 +92,7 @@ class Fetch:
     is_doubtful: bool = False  # such answers could not be stored, lately
 
 
-@dataclass(frozen=True, slots=True)
-class ServeShell:
+class ServeShell(Value, frozen=True):
     """Answer with the shell page at once, and generate the page behind."""
 
     path: str
@@ -114,8 +103,7 @@ Decision = Serve | ServeStale | ServeAndRegenerate | Fetch | ServeShell | Pass |
 # --- with what the origin answered ---
 
 
-@dataclass(frozen=True, slots=True)
-class Admit:
+class Admit(Value, frozen=True):
     """Store it: what of the meta is known from the head."""
 
     variant: Variant
@@ -126,8 +114,7 @@ class Admit:
     answered_at: float  # when the head came: the age counts from then on
 
 
-@dataclass(frozen=True, slots=True)
-class Freshen:
+class Freshen(Value, frozen=True):
     """The stored page is still right (304), with these lines from now on."""
 
     lines: tuple[Line, ...]  # stored ones and new ones, laid over each other
@@ -138,8 +125,7 @@ class Freshen:
     own: tuple[Line, ...] = ()  # for whoever asked, and for nobody else
 
 
-@dataclass(frozen=True, slots=True)
-class Lend:
+class Lend(Value, frozen=True):
     """The stored page is still right, but what says so is one visitor's: he alone gets the two together."""
 
     freshen: Freshen
@@ -147,20 +133,17 @@ class Lend:
     may_stay: bool  # False: nobody may be served what is stored any more, so it goes
 
 
-@dataclass(frozen=True, slots=True)
-class Outdated:
+class Outdated(Value, frozen=True):
     """The origin has another page by now (RFC 9111 §4.3.5): relay the answer, and ask before the next use."""
 
 
-@dataclass(frozen=True, slots=True)
-class Relay:
+class Relay(Value, frozen=True):
     """Hand the answer to the visitor and store nothing; what was stored is no longer right."""
 
     reason: Reason
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(Value, frozen=True):
     """The origin failed (law 1): whatever is stored stays."""
 
     reason: Reason

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import http_sf
 
 from isr_proxy.core.http import TOKEN, Fields, delta_seconds, tokens
 from isr_proxy.core.structured import parse_dictionary
+from isr_proxy.core.value import Value
 
 # A quoted string that does not end is not one: its commas separate, so nothing hides behind it. Nor does
 # anything behind a semicolon, which some origins write where a comma belongs.
@@ -29,8 +30,7 @@ _NEVER_LOST: Final = frozenset({"no-store", "private", "no-cache", "must-revalid
 _QUALIFIABLE: Final = frozenset({"no-cache", "private"})  # RFC 9111 §5.2.2.4, §5.2.2.7
 
 
-@dataclass(frozen=True, slots=True)
-class CacheControl:
+class CacheControl(Value, frozen=True):
     """Directives by lower-case name; None where a directive has no argument.
 
     Of a repeated directive with different arguments, the most restrictive reading counts:
@@ -103,10 +103,14 @@ _SECONDS: Final = frozenset({"max-age", "s-maxage", "stale-while-revalidate", "s
 def effective_directives(fields: Fields) -> tuple[CacheControl, bool]:
     """Return the directives that count for us, and whether a targeted field gave them (Expires is void)."""
     for name in TARGETED_FIELDS:
-        control = _targeted(name, fields.all(name))
-        if control is not None:
+        if name in fields and (control := _targeted(name, fields.all(name))) is not None:
             return control, True
-    return parse_cache_control(fields.all(b"cache-control")), False
+    return _parsed(*fields.all(b"cache-control")), False
+
+
+@lru_cache(maxsize=256)  # an origin says the same few things of all its pages, and they are read often
+def _parsed(*values: str) -> CacheControl:
+    return parse_cache_control(values)
 
 
 def _targeted(name: bytes, values: list[str]) -> CacheControl | None:

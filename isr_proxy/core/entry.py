@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import math
 import struct
-from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Final
 from zlib import crc32
@@ -25,6 +24,7 @@ import msgspec
 
 from isr_proxy.core.http import Fields, Line
 from isr_proxy.core.key import Dimension, Key, Variant
+from isr_proxy.core.value import Value
 from isr_proxy.errors import BadEntry
 
 MAGIC: Final = b"ISRPAGE1"
@@ -131,8 +131,7 @@ class Meta(msgspec.Struct, frozen=True):
         raise KeyError(encoding)
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class State(Value, frozen=True):
     """What changes without a new body. Instants are Unix times; fetch and retry are two (law 7)."""
 
     sequence: int  # of the purge log, seen before the fetch began (law 2)
@@ -197,8 +196,7 @@ def encode_header(meta: bytes, meta_offset: int, magic: bytes = MAGIC) -> bytes:
     return _HEADER.pack(magic, meta_offset, len(meta), crc32(meta)).ljust(STATE_OFFSETS[0], b"\0")
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(Value, frozen=True):
     """Where the meta of a file lies, and what it must hash to."""
 
     magic: bytes

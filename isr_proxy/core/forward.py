@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Final
 
 from isr_proxy.core.entry import Meta
-from isr_proxy.core.http import HOP_BY_HOP, TOKEN, Fields, Line, Request, end_to_end, tokens
+from isr_proxy.core.http import HOP_BY_HOP, TOKEN, Fields, Line, Request, end_to_end, hop_names, tokens
 from isr_proxy.core.key import Dimension, Key, Variant
 
 USER_AGENT: Final = b"isr-proxy"
@@ -131,7 +131,7 @@ def _headers(dimensions: Iterable[Dimension]) -> list[Line]:
 
 def visitor_fields(request: Request) -> Fields:
     """Build a pass's fields: the visitor's own, with what only we can know rebuilt."""
-    kept = _own_lines(request.fields, _NOT_PASSED)
+    kept = _own_lines(request.fields)
     if left := forwards_left(request):
         kept = [(line[0], b"%d" % (left - 1)) if line[0].lower() == _MAX_FORWARDS else line for line in kept]
     return Fields([*kept, *_expectations(request), *_announced(request), *_ours(request)])
@@ -152,8 +152,17 @@ def shared_fields(request: Request, keyed: Collection[str] = ()) -> Fields:
     return Fields([*kept, _IDENTITY, *_ours(request)])
 
 
-def _own_lines(fields: Fields, drop: frozenset[bytes]) -> list[Line]:
-    return [line for line in end_to_end(fields) if not _is_in(line[0].lower(), drop)]
+def _own_lines(fields: Fields) -> list[Line]:
+    ended = hop_names(fields) | _NOT_PASSED if b"connection" in fields else _NOT_PASSED
+    return [
+        line
+        for line in fields.lines
+        if not ((name := line[0].lower()) in ended or (b"_" in name and _is_twin(name)))
+    ]
+
+
+def _is_twin(name: bytes) -> bool:
+    return name.replace(b"_", b"-") in _NOT_PASSED
 
 
 def _is_in(name: bytes, names: frozenset[bytes]) -> bool:
@@ -163,6 +172,8 @@ def _is_in(name: bytes, names: frozenset[bytes]) -> bool:
 
 def _expectations(request: Request) -> list[Line]:
     """Return what is expected besides 100-continue, which ends at each hop: the origin's to refuse."""
+    if b"expect" not in request.fields:
+        return []
     said = (item.strip() for item in (request.fields.get(b"expect") or "").split(","))
     others = [item for item in said if item and item.lower() != "100-continue"]
     return [(b"Expect", ", ".join(others).encode("latin-1"))] if others else []

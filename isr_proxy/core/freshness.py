@@ -14,6 +14,7 @@ from isr_proxy.core.directives import CacheControl, effective_directives
 from isr_proxy.core.entry import Meta, OriginTimes, State
 from isr_proxy.core.http import DELTA_SECONDS_MAX, Fields, delta_seconds, parse_date
 from isr_proxy.core.settings import FOREVER, Heuristic, Revalidate, RevalidateMode, Route
+from isr_proxy.core.value import Value
 
 # RFC 9110 §15.1: heuristically cacheable.
 _HEURISTIC_PAGES: Final = frozenset({200, 203, 204, 206, 300, 301, 308, 404, 410})
@@ -41,8 +42,7 @@ class Lifetime:
     stale_if_error: float
 
 
-@dataclass(frozen=True, slots=True)
-class Times:
+class Times(Value, frozen=True):
     """One entry's times at one moment."""
 
     age: float

@@ -12,6 +12,8 @@ from isr_proxy.core.settings import Guard
 class GuardScan:
     """Follow one body piece by piece; what is remembered is bounded by the longest text looked for."""
 
+    __slots__ = ("_forbidden", "_guard", "_has_forbidden", "_missing", "_overlap", "_size_bytes", "_tail")
+
     def __init__(self, guard: Guard) -> None:
         self._guard = guard
         self._missing = {text.encode() for text in guard.contains}

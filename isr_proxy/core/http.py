@@ -9,9 +9,12 @@ from __future__ import annotations
 import re
 from calendar import monthrange, timegm
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from email.utils import formatdate
+from functools import lru_cache
+from math import floor
 from typing import Final
+
+from isr_proxy.core.value import Value
 
 Line = tuple[bytes, bytes]
 
@@ -96,14 +99,16 @@ class Fields:
     def get(self, name: bytes) -> str | None:
         """Return the combined value, lines joined by a comma (RFC 9110 §5.3), or None."""
         values = (self._index or self._by_name()).get(name)
-        return None if values is None else b", ".join(values).decode("latin-1")
+        if values is None:
+            return None
+        return (values[0] if len(values) == 1 else b", ".join(values)).decode("latin-1")
 
     def first(self, name: bytes) -> str | None:
         values = (self._index or self._by_name()).get(name)
         return None if values is None else values[0].decode("latin-1")
 
     def without(self, names: frozenset[bytes]) -> Fields:
-        return Fields(line for line in self.lines if line[0].lower() not in names)
+        return Fields([line for line in self.lines if line[0].lower() not in names])
 
     def plus(self, *lines: Line) -> Fields:
         return Fields((*self.lines, *lines))
@@ -127,8 +132,7 @@ class Fields:
         return f"Fields({list(self.lines)!r})"
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Value, frozen=True):
     """A visitor's request, as every decision sees it.
 
     `path` and `query` are the raw target's halves, byte for byte; `host` is lower case and carries the
@@ -154,8 +158,7 @@ class Request:
         return self.path if self.query is None else f"{self.path}?{self.query}"
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(Value, frozen=True):
     """Status line and header fields of a response."""
 
     status: int
@@ -178,8 +181,18 @@ def content_length(fields: Fields) -> int | None:
 
 def end_to_end(fields: Fields) -> Fields:
     """Drop hop-by-hop fields and whatever Connection names (RFC 9110 §7.6.1)."""
-    named = {token.encode("latin-1") for token in tokens(fields.get(b"connection"))}
-    return fields.without(HOP_BY_HOP | named)
+    return fields.without(hop_names(fields))
+
+
+def hop_names(fields: Fields) -> frozenset[bytes]:
+    """Return the names of the fields that end at this hop: the known ones, and whatever Connection names."""
+    said = fields.get(b"connection")
+    return HOP_BY_HOP if said is None else _with_nominated(said)
+
+
+@lru_cache(maxsize=64)  # nearly everybody says `keep-alive`, `close` or `upgrade`
+def _with_nominated(said: str) -> frozenset[bytes]:
+    return HOP_BY_HOP | {token.encode("latin-1") for token in tokens(said)}
 
 
 def tokens(value: str | None) -> list[str]:
@@ -254,7 +267,12 @@ def _instant(year: int, month: str, day: int, hour: int, minute: int, second: in
 
 def format_date(instant: float) -> str:
     """Write a Unix time as an IMF-fixdate."""
-    return formatdate(instant, usegmt=True)
+    return _formatted(floor(instant))
+
+
+@lru_cache(maxsize=256)  # a busy second writes its own date a thousand times
+def _formatted(second: int) -> str:
+    return formatdate(second, usegmt=True)
 
 
 # --- validators (RFC 9110 §8.8, §13.1) ---

@@ -15,6 +15,7 @@ from typing import Final
 from isr_proxy.core.http import Fields, Request, parse_cookies
 from isr_proxy.core.negotiation import normal_value
 from isr_proxy.core.settings import KeyRules, QueryMode
+from isr_proxy.core.value import Value
 
 Dimension = tuple[str, str | None]
 
@@ -60,8 +61,7 @@ class Key:
         return f"{self.scheme}://{self.host}{self.target}"
 
 
-@dataclass(frozen=True, slots=True)
-class Variant:
+class Variant(Value, frozen=True):
     """Identity within a key: the request headers that the origin's Vary names, with their normal values.
 
     No headers at all (`PLAIN`) is the variant of a response without Vary.

@@ -56,11 +56,15 @@ def head_refusal(
     line_bytes = len(method) + len(target) + _AROUND_TARGET
     if line_bytes > limits.max_request_line:
         return Reason.LINE_TOO_LONG
-    sizes = [len(name) + len(value) for name, value in lines]
+    head_bytes, largest = line_bytes, 0
+    for name, value in lines:
+        size = len(name) + len(value)
+        head_bytes += size + _AROUND_FIELD
+        if size > largest:
+            largest = size
     # The parser holds most fields to their value alone.
-    if max(sizes, default=0) > longest_field(limits):
+    if largest > longest_field(limits):
         return Reason.FIELD_TOO_LARGE
-    head_bytes = line_bytes + sum(sizes) + _AROUND_FIELD * len(sizes)
     return Reason.HEAD_TOO_LARGE if head_bytes > limits.max_head else None
 
 

@@ -7,7 +7,7 @@ Knows every rule of serving, as functions of values. Must not know how anything 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 from urllib.parse import unquote_plus
 
@@ -35,6 +35,7 @@ from isr_proxy.core.limits import STATUSES, body_refusal
 from isr_proxy.core.reason import Reason
 from isr_proxy.core.routes import Match, RouteTable, hides_delimiter, host_matches, target_problem
 from isr_proxy.core.settings import ClientDirectives, FallbackKind, RevalidateMode, Route, Settings
+from isr_proxy.core.value import Value
 
 # --- before the store is asked ---
 
@@ -106,8 +107,7 @@ def _is_named(raw: str, patterns: tuple[str, ...]) -> bool:
 # --- with what the store has ---
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
+class Surroundings(Value, frozen=True):
     """What counts beside the entry: the moment; and without one, what this process remembers of the key."""
 
     now: float

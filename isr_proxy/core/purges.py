@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+from isr_proxy.core.value import Value
+
 
 class Scope(Enum):
     """What a selector names."""
@@ -49,8 +51,7 @@ class Purge:
     selector: Selector
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
+class Subject(Value, frozen=True):
     """What of an entry a purge can name."""
 
     host: str
@@ -60,8 +61,7 @@ class Subject:
     asked: str | None = None  # the query that the origin was asked with, where it is another
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Value, frozen=True):
     """What the records younger than an entry's fetch make of it."""
 
     hidden: bool = False

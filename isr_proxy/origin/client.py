@@ -23,6 +23,7 @@ from isr_proxy.core.reason import Reason
 from isr_proxy.core.settings import OriginSettings
 from isr_proxy.errors import OriginError, OriginUnreachable
 from isr_proxy.origin.answer import Answer, Tunnel
+from isr_proxy.origin.call import Call, Question, Taker
 from isr_proxy.origin.connection import Connection
 from isr_proxy.origin.endpoint import default_tls, parse_endpoint
 from isr_proxy.origin.health import Event
@@ -30,7 +31,7 @@ from isr_proxy.origin.outgoing import Deadlines, Outgoing, request_head
 from isr_proxy.origin.pool import Pool
 from isr_proxy.origin.turns import Origin, OriginHealth, Turns
 
-__all__ = ["Answer", "Client", "Deadlines", "OriginHealth", "Outgoing", "Tunnel"]
+__all__ = ["Answer", "Call", "Client", "Deadlines", "OriginHealth", "Outgoing", "Question", "Tunnel"]
 
 NOT_CONNECTED: Final = frozenset(
     reason.value for reason in (Reason.REFUSED, Reason.UNRESOLVED, Reason.TLS_FAILED, Reason.CONNECT_TIMEOUT)
@@ -68,6 +69,8 @@ class Client:
         )
         self._turns = Turns(pools, clock)
         self._checks: list[asyncio.Task[None]] = []
+        self._calls: set[Call] = set()
+        self._last_call: asyncio.Future[None] | None = None  # somebody waits for its end
 
     @property
     def health(self) -> list[OriginHealth]:
@@ -92,18 +95,19 @@ class Client:
         origin = self._turns.choose()
         connection = origin.pool.take_idle()
         try:
-            connection = connection or await self._connect(origin)
+            connection = connection or await self.connect(origin)
             return await self._ask(origin, connection, outgoing, head)
         except OriginError as error:
-            second = self._second(origin, connection, outgoing, error)
+            second = self._second(origin, connection, error, is_repeatable=outgoing.is_repeatable)
             if second is None:
                 raise self._summary(error) from error
         try:
-            return await self._ask(second, await self._connect(second), outgoing, head)
+            return await self._ask(second, await self.connect(second), outgoing, head)
         except OriginError as error:
             raise self._summary(error) from error
 
-    async def _connect(self, origin: Origin) -> Connection:
+    async def connect(self, origin: Origin) -> Connection:
+        """Open a connection, or wait for one; OriginError says why there is none."""
         try:
             return await origin.pool.acquire_new(self.deadlines.connect)
         except OriginError as error:
@@ -117,22 +121,30 @@ class Client:
             received = await incoming.read_head()
         except BaseException as error:
             incoming.close()
-            if _is_silent_death(error) and not connection.is_reused:
-                self._turns.learn(origin, Event.FAILED)
+            self.died(origin, connection, error)
             raise
-        if not self._checks:
-            self._turns.learn(origin, Event.ANSWERED)
+        self.answered(origin)
         incoming.watch(self._body_failed)
         return Answer(received, incoming, origin.url, connection)
 
+    def answered(self, origin: Origin) -> None:
+        """Hear that a head came; where health is checked, the checks alone tell of it."""
+        if not self._checks:
+            self._turns.learn(origin, Event.ANSWERED)
+
+    def died(self, origin: Origin, connection: Connection, error: BaseException) -> None:
+        """Learn of an answer that did not come: a kept connection may die, a new one should not."""
+        if _is_silent_death(error) and not connection.is_reused:
+            self._turns.learn(origin, Event.FAILED)
+
     def _second(
-        self, origin: Origin, connection: Connection | None, outgoing: Outgoing, error: OriginError
+        self, origin: Origin, connection: Connection | None, error: OriginError, *, is_repeatable: bool
     ) -> Origin | None:
         """Return which origin gets the retry; None: there is none to make."""
         has_others = len(self._turns.origins) > 1
         if error.word in NOT_CONNECTED and connection is None:
             return self._turns.choose(origin) if has_others else None
-        if not _is_silent_death(error) or not outgoing.is_repeatable or connection is None:
+        if not _is_silent_death(error) or not is_repeatable or connection is None:
             return None
         if connection.is_reused:
             return origin
@@ -149,6 +161,45 @@ class Client:
     def _body_failed(self, error: Exception) -> None:
         if isinstance(error, OriginError):
             self._on_error(Reason(error.word))
+
+    # --- one plain request, without a task ---
+
+    def call(self, question: Question, taker: Taker) -> Call | None:
+        """Ask at once, where a connection is at hand; None: nothing is done, and `fetch` does it.
+
+        The answer comes to `taker`, with the same retry, deadlines and health as that of `fetch`.
+        """
+        self.start()
+        origin = self._turns.at_hand()
+        connection = None if origin is None else origin.pool.take_idle()
+        if origin is None or connection is None:
+            return None
+        self._turns.take(origin)
+        call = Call(self, question, taker)
+        call.ask(origin, connection)
+        self._calls.add(call)
+        return call
+
+    def retried_at(self, origin: Origin, connection: Connection, error: OriginError) -> Origin | None:
+        """Say which origin gets the retry of a call; None: there is none to make."""
+        return self._second(origin, connection, error, is_repeatable=True)
+
+    def hung_up(self, call: Call, error: Exception | None) -> Exception | None:
+        """Hear that a call is over; returns the error as it is to be told."""
+        self._calls.discard(call)
+        if self._last_call is not None and not self._calls and not self._last_call.done():
+            self._last_call.set_result(None)
+        if not isinstance(error, OriginError):
+            return error
+        told = self._summary(error)
+        self._on_error(Reason(told.word))
+        return told
+
+    async def called(self) -> None:
+        """Wait until no call is under way."""
+        while self._calls:
+            self._last_call = asyncio.get_running_loop().create_future()
+            await self._last_call
 
     # --- health checks ---
 

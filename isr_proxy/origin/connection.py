@@ -15,15 +15,16 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Protocol, cast
 
 from isr_proxy.core.chunks import NO_TRAILERS, encode_chunk, encode_end
+from isr_proxy.core.http import Head
 from isr_proxy.core.reason import Reason
 from isr_proxy.errors import OriginError, OriginProtocol, OriginReset, OriginTimeout, VisitorGone
-from isr_proxy.origin.incoming import HIGH_WATER_BYTES, Incoming
+from isr_proxy.origin.incoming import Incoming, Receiver
 from isr_proxy.origin.outgoing import BODY_EXPECTED, Deadlines, Outgoing
 from isr_proxy.origin.parser import (
     END_OF_HEAD,
@@ -71,9 +72,12 @@ class Keeper(Protocol):
 class Exchange:
     """One request and its answer, as long as the connection works on them."""
 
-    outgoing: Outgoing
+    method: str
     deadlines: Deadlines
-    incoming: Incoming
+    receiver: Receiver
+    on_interim: Callable[[Head], None] | None = None  # gets each 1xx but 101
+    has_body: bool = False
+    upgrade: str | None = None  # the protocol asked for
     framing: Framing | None = None  # once the final head is in
     interims: int = 0
     is_kept: bool = False  # the origin will take another request after this one
@@ -117,17 +121,24 @@ class Connection(asyncio.Protocol):
 
     def begin(self, head: bytes, outgoing: Outgoing, deadlines: Deadlines) -> Incoming:
         """Send a request whose head is `head`; the answer arrives in what is returned."""
-        if not self.is_usable or self.transport is None:
+        incoming, body = Incoming(), outgoing.body
+        method, interim, upgrade = outgoing.method, outgoing.on_interim, outgoing.upgrade
+        self.ask(head, Exchange(method, deadlines, incoming, interim, body is not None, upgrade))
+        if body is not None:
+            self._sender = self._loop.create_task(self._send_body(outgoing, body))
+        return incoming
+
+    def ask(self, head: bytes, exchange: Exchange) -> None:
+        """Send a request's head. OriginReset when the connection is gone; then the receiver hears nothing."""
+        transport = self.transport
+        if self.phase is not Phase.IDLE or transport is None or transport.is_closing():
             raise OriginReset(Reason.RESET.value, "the connection closed before it was used")
-        incoming = Incoming(self)
-        self._exchange = Exchange(outgoing, deadlines, incoming)
+        exchange.receiver.line = self
+        self._exchange = exchange
         self._partial = b""
         self.phase = Phase.HEAD
-        self._watch(deadlines.first_byte)
-        self.transport.write(head)
-        if outgoing.body is not None:
-            self._sender = self._loop.create_task(self._send_body(outgoing, outgoing.body))
-        return incoming
+        self._watch(exchange.deadlines.first_byte)
+        transport.write(head)
 
     async def _send_body(self, outgoing: Outgoing, body: AsyncIterator[bytes]) -> None:
         try:
@@ -218,20 +229,25 @@ class Connection(asyncio.Protocol):
             return
         try:
             match self.phase:
-                case Phase.BODY:
-                    self._read_body(exchange, data)
+                case Phase.BODY if exchange.framing is not None:
+                    self._read_body(exchange, exchange.framing, data)
                 case Phase.TUNNEL:
-                    self._deliver(exchange.incoming, data)
+                    exchange.receiver.feed(data)
                 case _:
                     self._read_heads(exchange, data)
+            if self._exchange is exchange and self.phase is not Phase.HEAD:
+                exchange.receiver.flush()
         except Exception as error:
             self._fail(error)
 
     def _read_heads(self, exchange: Exchange, data: bytes) -> None:
-        """Take heads off the front until the final one is in; what follows belongs to its body."""
+        """Take heads off the front until the final one is in; what follows belongs to its body.
+
+        Whoever hears the end of a body may ask the next request here at once.
+        """
         start = max(0, len(self._partial) - 3)
         data = self._partial + data if self._partial else data
-        while self.phase is Phase.HEAD:
+        while self.phase is Phase.HEAD and self._exchange is exchange:
             end = END_OF_HEAD.search(data, start)
             size = len(data) if end is None else end.end()
             if size > HEAD_BYTES_MAX:
@@ -256,43 +272,37 @@ class Connection(asyncio.Protocol):
                 raise bad_response("too many interim responses")
             if message.code == 100 and self._permission is not None:
                 self._permission.set()
-            if exchange.outgoing.on_interim is not None:
-                exchange.outgoing.on_interim(head_of(message))
+            if exchange.on_interim is not None:
+                exchange.on_interim(head_of(message))
 
     def _start_body(self, exchange: Exchange, message: Message, rest: bytes) -> None:
-        method = exchange.outgoing.method
-        framing = exchange.framing = framing_of(method, message)
+        method, head = exchange.method, head_of(message)
+        framing = exchange.framing = framing_of(method, head)
         # An origin that answers before it has read the request may never read the rest of it, nor may one
         # that expects no body: it would take the body for the next request (CL.0).
-        is_read = self._sender is None and (exchange.outgoing.body is None or method in BODY_EXPECTED)
+        is_read = self._sender is None and (not exchange.has_body or method in BODY_EXPECTED)
         exchange.is_kept = is_read and keeps_alive(method, message)
         if self._sender is not None and self._permission is not None:
             self._sender.cancel()  # it answered without wanting the body
         self.phase = Phase.BODY
-        exchange.incoming.begin(head_of(message), framing.body_bytes)
+        exchange.receiver.begin(head, framing.body_bytes)
         if framing.is_complete:
             self._complete(exchange, is_kept=exchange.is_kept and not rest)
-        else:
+        elif rest:
+            self._read_body(exchange, framing, rest)
+        if self.phase is Phase.BODY:
             self._watch(exchange.deadlines.between_chunks)
-            if rest:
-                self._read_body(exchange, rest)
 
-    def _read_body(self, exchange: Exchange, data: bytes) -> None:
-        framing = exchange.framing
-        assert framing is not None  # _start_body came first
+    def _read_body(self, exchange: Exchange, framing: Framing, data: bytes) -> None:
         chunk = framing.feed(data)
         if chunk:
-            self._deliver(exchange.incoming, chunk)
+            exchange.receiver.feed(chunk)
         if framing.is_complete:
             self._complete(exchange, is_kept=exchange.is_kept and not framing.has_extra)
 
-    def _deliver(self, incoming: Incoming, chunk: bytes) -> None:
-        incoming.feed(chunk)
-        if (
-            incoming.buffered_bytes > HIGH_WATER_BYTES
-            and not self._is_read_paused
-            and self.transport is not None
-        ):
+    def pause(self) -> None:
+        """Read no more of an answer that nobody takes."""
+        if not self._is_read_paused and self.transport is not None:
             self._is_read_paused = True
             self.transport.pause_reading()
 
@@ -306,15 +316,15 @@ class Connection(asyncio.Protocol):
             self._keeper.give_back(self)
         else:
             self.close()
-        exchange.incoming.finish(NO_TRAILERS if exchange.framing is None else exchange.framing.trailers)
+        exchange.receiver.finish(NO_TRAILERS if exchange.framing is None else exchange.framing.trailers)
 
-    def _detach(self) -> Incoming | None:
+    def _detach(self) -> Receiver | None:
         """Part with the exchange; returns its answer, which is whole or failed now."""
         exchange, self._exchange = self._exchange, None
         if exchange is None:
             return None
-        exchange.incoming.line = None
-        return exchange.incoming
+        exchange.receiver.line = None
+        return exchange.receiver
 
     def resume(self) -> None:
         """Read on after a pause."""
@@ -326,21 +336,21 @@ class Connection(asyncio.Protocol):
     # --- a tunnel ---
 
     def _switch(self, exchange: Exchange, message: Message, rest: bytes) -> None:
-        if exchange.outgoing.upgrade is None or "Upgrade" not in message.headers:
+        if exchange.upgrade is None or "Upgrade" not in message.headers:
             raise bad_response("it switched protocols without being asked")
         self.phase = Phase.TUNNEL
         if self._timer is not None:  # a tunnel may be silent for as long as it likes
             self._timer.cancel()
             self._timer = None
-        exchange.incoming.begin(head_of(message), None)
+        exchange.receiver.begin(head_of(message), None)
         if rest:
-            self._deliver(exchange.incoming, rest)
+            exchange.receiver.feed(rest)
 
     def eof_received(self) -> bool:
         """Keep a tunnel open for writing; anything else closes."""
         if self.phase is not Phase.TUNNEL or self._exchange is None or self.transport is None:
             return False
-        self._exchange.incoming.finish()
+        self._exchange.receiver.finish()
         return self.transport.get_extra_info("sslcontext") is None
 
     def hang_up(self) -> None:
@@ -392,10 +402,10 @@ class Connection(asyncio.Protocol):
         return self.phase is not Phase.HEAD or bool(self._partial or exchange.interims)
 
     def _fail(self, error: Exception) -> None:
-        incoming = self._detach()
+        receiver = self._detach()
         self.close()
-        if incoming is not None:
-            incoming.fail(error)
+        if receiver is not None:
+            receiver.fail(error)
 
     def drop(self) -> None:
         """Nobody wants the rest of the answer, so the connection is of no more use."""
@@ -407,9 +417,9 @@ class Connection(asyncio.Protocol):
         if self.phase is Phase.CLOSED:
             return
         self.phase = Phase.CLOSED
-        incoming = self._detach()
-        if incoming is not None:  # not even a body that ends with its connection is whole now
-            incoming.fail(OriginReset(Reason.RESET.value, "closed on this side", answered=True))
+        receiver = self._detach()
+        if receiver is not None:  # not even a body that ends with its connection is whole now
+            receiver.fail(OriginReset(Reason.RESET.value, "closed on this side", answered=True))
         for handle in (self._timer, self._sender):
             if handle is not None:
                 handle.cancel()

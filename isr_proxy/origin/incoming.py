@@ -22,6 +22,9 @@ HIGH_WATER_BYTES: Final = 64 * 1024  # more than this unread stops the origin
 class Line(Protocol):
     """The connection, as its answer sees it."""
 
+    def pause(self) -> None:
+        """Read no more: what was received is not taken fast enough."""
+
     def resume(self) -> None:
         """Read on: everything received has been taken."""
 
@@ -29,8 +32,35 @@ class Line(Protocol):
         """Nobody wants the rest."""
 
 
+class Receiver(Protocol):
+    """Who takes an answer, told by its connection as the bytes come: `begin`, `feed`..., then an end.
+
+    After each read that does not end it comes `flush`: what came together may go on together.
+
+    `fail` may come at any time, `finish` once the body is whole; nothing comes after either. None of them
+    waits. `line` is the connection, until the last byte is in.
+    """
+
+    line: Line | None
+
+    def begin(self, head: Head, body_bytes: int | None) -> None:
+        """Take the head; `body_bytes` where the length of the body is told beforehand."""
+
+    def feed(self, chunk: bytes) -> None:
+        """Take a piece of the body, which is not empty."""
+
+    def flush(self) -> None:
+        """Take note that nothing more of the body is here just now."""
+
+    def finish(self, trailers: Fields = NO_TRAILERS) -> None:
+        """Take note that the answer is whole."""
+
+    def fail(self, error: Exception) -> None:
+        """Take note that nothing more comes, and why."""
+
+
 class Incoming:
-    """Filled by a connection, emptied by one reader."""
+    """A Receiver that keeps what comes for one reader, who waits for it."""
 
     __slots__ = (
         "_chunks",
@@ -45,8 +75,8 @@ class Incoming:
         "trailers",
     )
 
-    def __init__(self, line: Line) -> None:
-        self.line: Line | None = line
+    def __init__(self) -> None:
+        self.line: Line | None = None
         self.head: Head | None = None
         self.body_bytes: int | None = None  # of the whole body, where its length is told beforehand
         self.buffered_bytes = 0
@@ -67,7 +97,12 @@ class Incoming:
     def feed(self, chunk: bytes) -> None:
         self._chunks.append(chunk)
         self.buffered_bytes += len(chunk)
+        if self.buffered_bytes > HIGH_WATER_BYTES and self.line is not None:
+            self.line.pause()
         self._wake()
+
+    def flush(self) -> None:
+        """There is nothing to do: the reader takes all there is."""
 
     def finish(self, trailers: Fields = NO_TRAILERS) -> None:
         self.trailers = trailers

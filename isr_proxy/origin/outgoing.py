@@ -5,12 +5,13 @@ Knows how a request head is written to the wire. Must not know connections, pool
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from isr_proxy.core.http import Fields, Head
+from isr_proxy.core.http import Fields, Head, Line
 from isr_proxy.core.reason import Reason
+from isr_proxy.core.value import Value
 from isr_proxy.errors import OriginProtocol
 
 # RFC 9110 §8.6: a request of these methods says that its body is empty.
@@ -28,8 +29,7 @@ class Deadlines:
     between_chunks: float  # silence inside a body, while somebody wants more of it
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
+class Outgoing(Value, frozen=True):
     """One request. `fields` are the end-to-end lines: Host, framing and Connection are written here."""
 
     method: str
@@ -51,21 +51,34 @@ class Outgoing:
 
 
 def request_head(outgoing: Outgoing) -> bytes:
-    """Write the request line and header lines, in one piece.
+    """Write the head of a request, in one piece; OriginProtocol as `write_head`."""
+    lines = outgoing.fields.lines
+    return write_head(outgoing.method, outgoing.target, outgoing.host, lines, _hop_lines(outgoing))
+
+
+def write_head(
+    method: str, target: str, host: str, lines: Sequence[Line], hop_lines: Sequence[bytes] = ()
+) -> bytes:
+    """Write the request line and header lines, in one piece; `hop_lines` are written already.
 
     OriginProtocol when a part carries a line break or a blank that would change the framing.
     """
-    line = f"{outgoing.method} {outgoing.target} HTTP/1.1\r\n".encode("utf-8", "surrogateescape")
-    parts = [line, f"Host: {outgoing.host}\r\n".encode("latin-1", "replace")]
-    parts += [b"%b: %b\r\n" % pair for pair in outgoing.fields.lines]
-    parts += _hop_lines(outgoing)
+    line = f"{method} {target} HTTP/1.1\r\n".encode("utf-8", "surrogateescape")
+    parts = [line, f"Host: {host}\r\n".encode("latin-1", "replace")]
+    parts += [b"%b: %b\r\n" % pair for pair in lines]
+    parts += hop_lines
     expected = len(parts) + 1
     parts.append(b"\r\n")
     head = b"".join(parts)
     # Whoever built the request has checked it; a second look costs less than a smuggled line.
-    if line.count(b" ") != 2 or head.count(b"\n") != head.count(b"\r") or head.count(b"\n") != expected:
+    breaks = head.count(b"\n")
+    if line.count(b" ") != 2 or breaks != expected or head.count(b"\r") != breaks:
         raise OriginProtocol(Reason.BAD_REQUEST.value, "a part of the request holds a blank or a line break")
     return head
+
+
+# What tells the origin that trailers may follow its answer.
+TAKES_TRAILERS: Final = (b"TE: trailers\r\n", b"Connection: TE\r\n")
 
 
 def _hop_lines(outgoing: Outgoing) -> list[bytes]:

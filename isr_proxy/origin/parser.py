@@ -107,15 +107,16 @@ def _new_parser(loop: asyncio.AbstractEventLoop) -> Any:
 
 def _check(message: Message, head: bytes) -> None:
     """Refuse what the lenient parser lets pass."""
-    start = head.lstrip(b"\r\n")
+    start = head if head.startswith(b"HTTP/") else head.lstrip(b"\r\n")
     if message.version not in ((1, 0), (1, 1)) or message.code < 100 or not start.startswith(b"HTTP/"):
         raise bad_response("the status line is not HTTP/1.x")
     if head.translate(None, _CLEAN):
         raise bad_response("a control character stands in the head")
     # RFC 9112 §2.2: a bare LF may end a line, but beside CRLF it is a line that somebody slipped in.
-    if b"\r" in head and not head.count(b"\r") == head.count(b"\n") == head.count(b"\r\n"):
+    breaks = head.count(b"\r\n")
+    if (breaks or b"\r" in head) and not head.count(b"\n") == breaks == head.count(b"\r"):
         raise bad_response("the lines end now with CRLF, now with LF")
-    if _INDENTED_FIRST.match(start):  # RFC 9112 §2.2
+    if start[start.find(b"\n") + 1 :].startswith((b" ", b"\t")):  # RFC 9112 §2.2
         raise bad_response("a blank stands before the first header")
     # RFC 9112 §5.1: a blank before the colon is a known way to hide a header from somebody.
     if (b" :" in head or b"\t:" in head) and any(name[-1:] in b" \t" for name, _ in message.raw_headers):
@@ -123,7 +124,6 @@ def _check(message: Message, head: bytes) -> None:
 
 
 _CLEAN: Final = bytes(byte for byte in range(256) if byte in b"\t\r\n" or 0x20 <= byte != 0x7F)
-_INDENTED_FIRST: Final = re.compile(rb"[^\n]*\n[ \t]")
 
 
 def head_of(message: Message) -> Head:
@@ -230,13 +230,13 @@ class ChunkedFraming:
             raise bad_response(f"chunked body: {error}") from error
 
 
-def framing_of(method: str, message: Message) -> Framing:
+def framing_of(method: str, head: Head) -> Framing:
     """Choose how the body ends (RFC 9112 §6.3). OriginProtocol for a coding that nobody asked for."""
-    if method == "HEAD" or message.code in (204, 304):
+    if method == "HEAD" or head.status in (204, 304):
         return LengthFraming(0)
-    fields = Fields(message.raw_headers)
-    coding = fields.get(b"transfer-encoding")  # of all lines: the parser's own mapping tells of the first
-    if coding is not None:
+    fields = head.fields
+    if b"transfer-encoding" in fields:  # of all lines: the parser's own mapping tells of the first
+        coding = fields.get(b"transfer-encoding") or ""
         if coding.strip(" \t").lower() != "chunked":
             raise bad_response(f"transfer coding {coding[:50]!r} was not asked for")
         return ChunkedFraming()

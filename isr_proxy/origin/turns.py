@@ -66,6 +66,18 @@ class Turns:
             self.learn(chosen, Event.PROBED)
         return chosen
 
+    def at_hand(self) -> Origin | None:
+        """Return whose turn it is, where there is nothing to find out; the turn is not taken yet."""
+        if len(self.origins) == 1:
+            return self.origins[0]
+        origin = self.origins[self._next] if self.origins else None
+        return None if origin is None or origin.health.state is not State.UP else origin
+
+    def take(self, origin: Origin) -> None:
+        """Note that an origin has had its turn."""
+        if len(self.origins) > 1:
+            self._next = (self.origins.index(origin) + 1) % len(self.origins)
+
     def learn(self, origin: Origin, event: Event) -> None:
         """Remember what happened to a request or check of this origin."""
         if event is Event.ANSWERED and origin.health.is_untroubled:

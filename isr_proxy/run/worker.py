@@ -320,5 +320,6 @@ async def _close_after(client: Client, busy: set[asyncio.Task[None]]) -> None:
     try:
         if busy:
             await asyncio.wait(busy)
+        await client.called()
     finally:
         await client.aclose()

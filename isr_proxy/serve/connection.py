@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from sys import maxsize
 from typing import Any, Final
 
@@ -30,6 +30,7 @@ from isr_proxy.core.limits import STATUSES
 from isr_proxy.core.reason import Reason
 from isr_proxy.errors import BodyRefused, VisitorGone
 from isr_proxy.serve.door import Ticket
+from isr_proxy.serve.exchange import Flow
 from isr_proxy.serve.front_parser import Message, new_parser
 from isr_proxy.serve.heard import Heard
 from isr_proxy.serve.hot_lane import NO_HEADS, Known
@@ -45,8 +46,6 @@ _log = structlog.get_logger("isr_proxy.front")
 
 HALF_CLOSED_SECONDS: Final = 1.0  # after the visitor closed his side
 _MAX_LINGERING: Final = 256  # of those who were not let in: a moment each, to take their answer
-
-
 _AT_ONCE: Final = 16  # requests in a row, before others have their turn
 
 
@@ -63,7 +62,6 @@ class Connection(Link):
         self._intake = Intake()
         self._front = front
         self._ticket = ticket
-        self.task: asyncio.Task[None] | None = None
         self._message: Message | None = None  # the head of the request that is answered now
         self._is_serving = False  # somebody has heard of it
         self._heads: Mapping[bytes, Known] = NO_HEADS  # that are known on such a connection
@@ -360,6 +358,8 @@ class Connection(Link):
         if rest is None and not self._paused:
             self._learn(exchange)
             self._end(keep=exchange.may_keep_alive())
+        elif isinstance(rest, Flow):
+            self.task = rest
         else:
             self.task = self._loop.create_task(self._finish(exchange, rest))
 
@@ -374,6 +374,11 @@ class Connection(Link):
         else:
             self._end(keep=exchange.may_keep_alive())
         self._go_on()
+
+    def done(self, may_keep_alive: Callable[[], bool]) -> None:
+        if not self._paused and self._message is not None:
+            self._end(keep=may_keep_alive())
+            self._go_on()
 
     def _fail(self, exchange: HttpExchange, error: Exception) -> None:
         """End what could not be answered, or not to its end."""

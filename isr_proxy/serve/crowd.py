@@ -10,12 +10,14 @@ import time
 from contextlib import suppress
 from typing import Generic, Protocol, TypeVar
 
+from isr_proxy.serve.exchange import Flow
+
 
 class Member(Protocol):
     """One connection, as the crowd sees it."""
 
     deadline: float  # monotonic seconds
-    task: asyncio.Task[None] | None  # the request that is answered now
+    task: asyncio.Task[None] | Flow | None  # what answers the request of now
 
     def expire(self) -> None:
         """The deadline has passed."""
@@ -53,8 +55,9 @@ class Crowd(Generic[M]):
         self._sweeper = asyncio.get_running_loop().call_later(1.0, self._sweep)
 
     def running(self) -> set[asyncio.Task[None]]:
-        """Return the requests being answered now."""
-        return {task for connection in self.connections if (task := connection.task) is not None}
+        """Return the tasks that answer requests now."""
+        tasks = (connection.task for connection in self.connections)
+        return {task for task in tasks if isinstance(task, asyncio.Task)}
 
     async def drain(self, timeout: float) -> None:
         """Let running requests end, up to `timeout` seconds, then cut what is left."""

@@ -6,7 +6,9 @@ Must not know how any of them was chosen. Exactly one Outcome is recorded for ea
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 
 from msgspec import structs
 
@@ -18,7 +20,7 @@ from isr_proxy.core.partial import offset_of, spans_of
 from isr_proxy.core.ranges import Span, content_range, wanted_spans
 from isr_proxy.core.reason import Reason, XCache
 from isr_proxy.core.settings import Route
-from isr_proxy.errors import BodyRefused, OriginError, StoreError
+from isr_proxy.errors import BodyRefused, OriginError, StoreError, VisitorGone
 from isr_proxy.origin.client import Answer
 from isr_proxy.serve.exchange import Exchange
 from isr_proxy.serve.job import Broken, Streaming
@@ -281,6 +283,8 @@ class Delivery:
         trailers: Callable[[], Fields] = lambda: NO_TRAILERS,
     ) -> None:
         """Send a body piece by piece; one that breaks off cuts the connection, so it never looks whole."""
+        self._exchange.hold()  # for a moment: what is here already goes with the head
+        asyncio.get_running_loop().call_soon(self._release)
         self._exchange.start(head, length)
         sent_bytes = 0
         try:
@@ -290,11 +294,16 @@ class Delivery:
                     sent_bytes += len(chunk)
             self._exchange.finish(trailers())
         except (OriginError, StoreError, BodyRefused) as error:
+            self._release()
             self._exchange.abort()
             reason = Reason.STORE_FAILED if isinstance(error, StoreError) else Reason(error.word)
             x_cache = XCache.ERROR
         finally:
             self.record(head.status, x_cache, reason, sent_bytes)
+
+    def _release(self) -> None:
+        with suppress(VisitorGone):  # whoever writes next finds out
+            self._exchange.release()
 
 
 async def _multipart(

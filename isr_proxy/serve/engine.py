@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final, Protocol, assert_never
 
 import structlog
@@ -32,8 +32,8 @@ from isr_proxy.core.decision import (
     VaryMissed,
 )
 from isr_proxy.core.freshness import Times, remaining, times
-from isr_proxy.core.http import Fields, Head, Line, Request, content_length
-from isr_proxy.core.key import PLAIN, Key, variant_of
+from isr_proxy.core.http import Head, Line, Request, content_length
+from isr_proxy.core.key import PLAIN, variant_of
 from isr_proxy.core.policy import Surroundings, on_arrival, on_request
 from isr_proxy.core.reason import Reason, XCache
 from isr_proxy.core.routes import Match, RouteTable
@@ -44,7 +44,7 @@ from isr_proxy.origin.client import Answer, Client
 from isr_proxy.serve.at_once import AtOnce
 from isr_proxy.serve.boarding import Boarding, Full
 from isr_proxy.serve.deliver import Delivery, failure_status
-from isr_proxy.serve.exchange import Exchange
+from isr_proxy.serve.exchange import Exchange, Flow
 from isr_proxy.serve.freshening import with_own
 from isr_proxy.serve.hot_lane import HotLane, HotTier
 from isr_proxy.serve.job import Broken, Job, Landed, Lent, Opening, Relayed, Streaming, is_for_one
@@ -56,12 +56,11 @@ from isr_proxy.serve.regenerate import Regenerator
 from isr_proxy.serve.respond import collapsed_status, forward_status, hit_status, validated_status
 from isr_proxy.serve.sharing import is_his_too, landed_status, opening_of, own_lines
 from isr_proxy.serve.shells import Shells
-from isr_proxy.serve.visit import Visit
+from isr_proxy.serve.visit import Foreseen, Visit
 from isr_proxy.store.base import Entry, Found, Store, VaryMiss
 
 _log = structlog.get_logger("isr_proxy.engine")
 
-_NO_FIELDS: Final = Fields()
 _MAX_ROUNDS: Final = 4  # of one request, each having learned a name that the answer varies on
 
 
@@ -69,15 +68,6 @@ class Answerer(Protocol):
     """Answers an exchange by itself."""
 
     async def handle(self, exchange: Exchange, delivery: Delivery) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Foreseen:
-    """A request that nobody made."""
-
-    request: Request
-    key: Key
-    match: Match
 
 
 class Engine:
@@ -101,7 +91,7 @@ class Engine:
         self._observer = observer
         self._now = now
         self._regenerator = Regenerator(settings, store, purges, client, observer, now)
-        self._passthrough = Passthrough(settings, client, self._passed)
+        self._passthrough = Passthrough(settings, client, self._passed, self._now)
         parts = PartFetcher(self._regenerator, store, purges, observer, now, leases)
         self._boarding = Boarding(
             parts.fly, purges, leases, now, lambda: self.settings.origin.regenerate_timeout
@@ -123,17 +113,17 @@ class Engine:
         self.settings = settings
         self.routes = RouteTable(settings.routes)
         self._regenerator.reconfigure(settings, client)
-        self._passthrough = Passthrough(settings, client, self._passed)
+        self._passthrough = Passthrough(settings, client, self._passed, self._now)
         if self.hot is not None:
             self.hot.clear()
 
     async def _passed(self, request: Request, head: Head) -> None:
         await self.after_pass(request, head)
 
-    def begin(self, exchange: Exchange) -> Coroutine[Any, Any, None] | None:
-        """Answer at once where that takes no waiting; else return what answers, to be run as a task.
+    def begin(self, exchange: Exchange) -> Coroutine[Any, Any, None] | Flow | None:
+        """Answer at once where that takes no waiting; else return what answers: by itself, or as a task.
 
-        Both raise VisitorGone only.
+        All raise VisitorGone only.
         """
         delivery = Delivery(exchange, self._observer, self._now)
         if exchange.request.method == "PURGE" and self.purge_method is not None:
@@ -147,16 +137,17 @@ class Engine:
         except VisitorGone:
             delivery.gone()
             raise
-        return self._told(delivery, self._answer(exchange, delivery, plan))
+        flow = self._passthrough.start(exchange, delivery, plan) if isinstance(plan, Pass) else None
+        return flow or self._told(delivery, self._answer(exchange, delivery, plan))
 
     async def handle(self, exchange: Exchange) -> None:
         """Answer one request the long way."""
         delivery = Delivery(exchange, self._observer, self._now)
         if exchange.request.method == "PURGE" and self.purge_method is not None:
             await self._told(delivery, self.purge_method.handle(exchange, delivery))
-            return
-        plan = on_arrival(exchange.request, self.settings, self.routes)
-        await self._told(delivery, self._answer(exchange, delivery, plan))
+        else:
+            plan = on_arrival(exchange.request, self.settings, self.routes)
+            await self._told(delivery, self._answer(exchange, delivery, plan))
 
     async def _told(self, delivery: Delivery, answering: Awaitable[None]) -> None:
         """Tell of the visitor who hung up before he was answered."""
@@ -437,8 +428,9 @@ class Engine:
         route, status = visit.match.route, collapsed_status(decision.reason)
         if is_leader:
             status = forward_status(decision.reason, status=opening.status, outcome=Reason.STORED)
-            admit = replace(opening.admit, lines=lines_for_leader(opening.head, route))
-            opening = replace(opening, admit=admit)
+            if not route.revalidate.is_isr:  # where the route decides, everybody gets the same
+                lines = lines_for_leader(opening.head, route)
+                opening = replace(opening, admit=replace(opening.admit, lines=lines))
         await visit.delivery.streaming(opening, route, status, decision.reason)
         return True
 

@@ -5,6 +5,7 @@ Knows the shape only; `front.py` implements it over a socket. Must not know deci
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from typing import Protocol
 
@@ -28,6 +29,24 @@ class Tunnel(Protocol):
     async def drain(self) -> None: ...
 
     def close(self) -> None: ...
+
+
+class Flow(ABC):
+    """What answers a request without a task, as bytes come: its connection tells it of the visitor."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def cancel(self) -> None:
+        """The visitor has hung up. May be told after the end, too."""
+
+    @abstractmethod
+    def pause(self) -> None:
+        """The visitor takes no more for now."""
+
+    @abstractmethod
+    def resume(self) -> None:
+        """The visitor takes more."""
 
 
 class Exchange(Protocol):
@@ -71,8 +90,21 @@ class Exchange(Protocol):
     async def write(self, chunk: bytes) -> None:
         """Send a piece, and wait while the visitor's side is full."""
 
+    def push(self, chunk: bytes) -> None:
+        """Send a piece; a Flow is told when the visitor's side is full."""
+
+    def hold(self) -> None:
+        """Keep what is sent from now on until the next `release`, `write` or `finish`: one write for all."""
+
+    def release(self) -> None:
+        """Send what was kept."""
+
     def finish(self, trailers: Fields = NO_TRAILERS) -> None:
         """End the streamed response; trailers are sent where it is chunked."""
+
+    def done(self) -> None:
+        """Say that a Flow has answered, and again when it is told to resume: the next request comes only
+        once the visitor has taken the answer."""
 
     def abort(self) -> None:
         """Cut the connection: a body that cannot be completed must not look complete."""

@@ -27,10 +27,11 @@ from isr_proxy.core.http import Fields, Request, parse_cookies
 from isr_proxy.core.policy import on_arrival
 from isr_proxy.core.reason import Reason, XCache
 from isr_proxy.core.routes import Match
-from isr_proxy.serve.engine import Engine, Foreseen
+from isr_proxy.serve.engine import Engine
 from isr_proxy.serve.inventory import Inventory
 from isr_proxy.serve.regenerate import subject_of
 from isr_proxy.serve.targets import Target, request_of
+from isr_proxy.serve.visit import Foreseen
 from isr_proxy.store.base import Entry, Found, VaryMiss
 
 _OWN_FIELDS: Final = frozenset({b"host", b"connection"})

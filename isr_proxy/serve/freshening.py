@@ -24,7 +24,7 @@ from isr_proxy.core.key import Key, Variant
 from isr_proxy.core.settings import Route
 from isr_proxy.core.variants import dated_at
 from isr_proxy.errors import StoreError
-from isr_proxy.store.base import Entry, Store
+from isr_proxy.store.base import Entry, Store, look
 
 _CHANGES_EVERY_TIME: Final = frozenset({b"date", b"expires", b"x-request-id", b"server-timing"})
 
@@ -79,7 +79,7 @@ class Freshening:
 
         Only then are dates compared: an origin whose clock went back is believed all the same.
         """
-        found = await self._store.lookup(key, Fields(variant_lines(meta.variant)))
+        found = await look(self._store, key, Fields(variant_lines(meta.variant)))
         if not isinstance(found, Entry) or found.variant != meta.variant:
             return False
         is_new = stored is None or found.state.fetched_at != stored.state.fetched_at
@@ -89,7 +89,7 @@ class Freshening:
         """Tell whether a fetch that began after a later purge has stored its page: the younger wins."""
         if self._purges.index.sequence <= sequence:
             return False
-        found = await self._store.lookup(key, Fields(variant_lines(variant)))
+        found = await look(self._store, key, Fields(variant_lines(variant)))
         return isinstance(found, Entry) and found.state.sequence > sequence
 
 

@@ -6,18 +6,17 @@ Knows versions, limits, framing and methods that nobody here serves. Must not kn
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from isr_proxy.core.arrival import Arrived, settle
 from isr_proxy.core.http import Fields, Line, Request
 from isr_proxy.core.limits import STATUSES, head_refusal, may_break_a_limit
 from isr_proxy.core.reason import Reason
 from isr_proxy.core.settings import LimitSettings, Network
+from isr_proxy.core.value import Value
 from isr_proxy.serve.wire import framing_refusal
 
 
-@dataclass(frozen=True, slots=True)
-class Heard:
+class Heard(Value, frozen=True):
     """A head, and what of its connection counts. `protocols` are those of an upgrade, where one may be."""
 
     method: str

@@ -16,13 +16,13 @@ from isr_proxy.core.purges import normal_tag
 from isr_proxy.core.ranges import Ask
 from isr_proxy.core.reason import Reason
 from isr_proxy.core.routes import Match
+from isr_proxy.core.value import Value
 from isr_proxy.origin.client import Answer
 from isr_proxy.serve.sources import Source
 from isr_proxy.store.base import Entry, Writer
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(Value, frozen=True):
     """What to fetch. `stored` is the entry it would replace, as it was looked up.
 
     `key` is where the page is looked for, which may lack what its query does not count; the origin is asked
@@ -65,8 +65,7 @@ class Job:
         return self.key.digest + self.variant.digest + (b"HEAD" if self.is_head else b"") + part
 
 
-@dataclass(frozen=True, slots=True)
-class Streaming:
+class Streaming(Value, frozen=True):
     """The answer is good so far, and being stored; read along."""
 
     head: Head
@@ -77,8 +76,7 @@ class Streaming:
     wanted: Key | None = None  # what the origin was asked for, where other queries may have joined
 
 
-@dataclass(frozen=True, slots=True)
-class Landed:
+class Landed(Value, frozen=True):
     """The store has it. `status` is what the origin said, None when it was not asked."""
 
     entry: Entry
@@ -87,8 +85,7 @@ class Landed:
     own: tuple[Line, ...] = ()  # for whoever it was asked for, and for nobody else
 
 
-@dataclass(frozen=True, slots=True)
-class Lent:
+class Lent(Value, frozen=True):
     """What is stored, as one visitor's answer makes it: his alone. The others ask for themselves."""
 
     entry: Entry
@@ -111,8 +108,7 @@ class Relayed:
         return answer
 
 
-@dataclass(frozen=True, slots=True)
-class Broken:
+class Broken(Value, frozen=True):
     """The origin failed. `head` and `body` are its own error page, where it gave one."""
 
     failed: Failed

@@ -16,6 +16,7 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from isr_proxy.core.arrival import shown_address
 from isr_proxy.core.settings import LimitSettings
 from isr_proxy.errors import VisitorGone
+from isr_proxy.serve.exchange import Flow
 from isr_proxy.serve.loans import Loan, Loans
 from isr_proxy.serve.pace import Pace
 
@@ -36,6 +37,7 @@ class Link(BaseProtocol):
         self.limits = limits
         self.payload: StreamReader = EMPTY_PAYLOAD  # the body of the request that is answered now
         self.deadline = FOREVER
+        self.task: asyncio.Task[None] | Flow | None = None  # what answers the request of now
         self._pace = Pace(limits)
         self._loans = loans
         self._loan = Loan(loans)
@@ -78,6 +80,16 @@ class Link(BaseProtocol):
         self._take_ahead()
 
     # --- how fast it goes ---
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if isinstance(self.task, Flow):
+            self.task.pause()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if isinstance(self.task, Flow):
+            self.task.resume()
 
     def _pace_deadline(self) -> float:
         """Say when to look whether an answer is taken, or a body comes, fast enough: never, if neither is.

@@ -13,10 +13,10 @@ from isr_proxy.core.http import Request
 from isr_proxy.core.key import Key
 from isr_proxy.core.purges import Strength
 from isr_proxy.core.reason import Reason, XCache
+from isr_proxy.core.value import Value
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Value, frozen=True):
     """One answered request. `sent_bytes` is the body's; `seconds` from its arrival to its last byte."""
 
     request: Request
@@ -28,8 +28,7 @@ class Outcome:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Regenerated:
+class Regenerated(Value, frozen=True):
     """One fetch for the store. `reason` is STORED, or why nothing was."""
 
     key: Key

@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from isr_proxy.core.chunks import forwardable
+from isr_proxy.core.decision import Pass
 from isr_proxy.core.forward import accepts_trailers, forwards_left, visitor_fields
 from isr_proxy.core.http import SAFE_METHODS, Fields, Head, Request
 from isr_proxy.core.limits import STATUSES
@@ -17,8 +18,10 @@ from isr_proxy.core.reason import Reason, XCache
 from isr_proxy.core.settings import Settings
 from isr_proxy.errors import BodyRefused, OriginError
 from isr_proxy.origin.client import Answer, Client, Outgoing
+from isr_proxy.origin.outgoing import TAKES_TRAILERS, write_head
 from isr_proxy.serve.deliver import Delivery, failure_status
-from isr_proxy.serve.exchange import Exchange
+from isr_proxy.serve.exchange import Exchange, Flow
+from isr_proxy.serve.plain_pass import PlainPass
 from isr_proxy.serve.respond import forward_status
 from isr_proxy.serve.tunnel import join
 
@@ -27,13 +30,34 @@ class Passthrough:
     """Passes requests, as one config says."""
 
     def __init__(
-        self, settings: Settings, client: Client, after: Callable[[Request, Head], Coroutine[Any, Any, None]]
+        self,
+        settings: Settings,
+        client: Client,
+        after: Callable[[Request, Head], Coroutine[Any, Any, None]],
+        now: Callable[[], float],
     ) -> None:
-        """`after` hears of each answer before its visitor does."""
+        """`after` hears of each answer to a request that may change something, before its visitor does."""
         self._settings = settings
         self._client = client
         self._after = after
+        self._now = now
         self._telling: set[asyncio.Task[None]] = set()
+
+    def start(self, exchange: Exchange, delivery: Delivery, plan: Pass) -> Flow | None:
+        """Pass a plain request without a task, where a connection is at hand; None: `handle` does it."""
+        request = exchange.request
+        if request.method not in ("GET", "HEAD") or request.has_body or request.upgrade is not None:
+            return None
+        delivery.route = None if plan.match is None else plan.match.route
+        passed = PlainPass(exchange, delivery, plan.reason, self._now)
+        lines = visitor_fields(request).lines
+        hops = TAKES_TRAILERS if accepts_trailers(request) else ()
+        host = self._settings.origin.host or request.host
+        try:
+            head = write_head(request.method, request.target, host, lines, hops)
+        except OriginError:
+            return None
+        return passed if passed.start(self._client, head) else None
 
     async def handle(self, exchange: Exchange, delivery: Delivery, reason: Reason) -> Head | None:
         """Pass one request; returns the head of the origin's answer, None where there was none."""
@@ -50,7 +74,8 @@ class Passthrough:
             refused = Reason(error.word)
             delivery.error(STATUSES.get(refused, 400), refused)
             return None
-        await self._tell(exchange.request, answer)
+        if exchange.request.method not in SAFE_METHODS:
+            await self._tell(exchange.request, answer)
         status = forward_status(reason, status=answer.head.status)
         if answer.head.status == 101:
             await _tunnel(exchange, answer, delivery, status)
@@ -60,9 +85,6 @@ class Passthrough:
 
     async def _tell(self, request: Request, answer: Answer) -> None:
         """Have the answer heard to the end, also when its visitor hangs up meanwhile (RFC 9111 §4.4)."""
-        if request.method in SAFE_METHODS:
-            await self._after(request, answer.head)
-            return
         task = asyncio.get_running_loop().create_task(self._after(request, answer.head))
         self._telling.add(task)
         task.add_done_callback(self._telling.discard)

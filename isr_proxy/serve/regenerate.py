@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 import structlog
@@ -30,6 +30,7 @@ from isr_proxy.core.purges import Subject, Verdict
 from isr_proxy.core.reason import Reason
 from isr_proxy.core.settings import Guard, Settings
 from isr_proxy.core.validation import on_304, on_head
+from isr_proxy.core.value import Value
 from isr_proxy.errors import (
     EntryTooLarge,
     OriginError,
@@ -47,7 +48,7 @@ from isr_proxy.serve.outcome import Observer, Regenerated
 from isr_proxy.serve.pouring import pour_out
 from isr_proxy.serve.relatives import Relatives, meant_by
 from isr_proxy.serve.variances import Variances, covers, has_rule, kept_key
-from isr_proxy.store.base import Entry, Store, Writer
+from isr_proxy.store.base import Entry, Store, Writer, look
 
 _log = structlog.get_logger("isr_proxy.regenerate")
 
@@ -58,8 +59,7 @@ _SAYS_NOTHING_OF_OTHERS: Final = frozenset(
 _SHARED_ERROR_BYTES: Final = 64 * 1024  # of a failing origin's error page, shown to all who waited
 
 
-@dataclass(frozen=True, slots=True)
-class _Told:
+class _Told(Value, frozen=True):
     """An answer and what becomes of it. `stored` is the page that a 304 is about."""
 
     answer: Answer
@@ -116,7 +116,7 @@ class Regenerator:
 
     async def _recheck(self, job: Job) -> tuple[Job, Landed | None]:
         """Look up again inside the flight: whoever flew just before may have stored it."""
-        found = await self._store.lookup(job.key, Fields(variant_lines(job.variant)))
+        found = await look(self._store, job.key, Fields(variant_lines(job.variant)))
         if not isinstance(found, Entry) or not covers(found, job.wanted):
             return job, None
         verdict = self.verdict(found)

@@ -7,6 +7,7 @@ and encodings choose among them. Must not know sockets or the store.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from isr_proxy.core.admission import PRIVATE_FIELDS
@@ -21,8 +22,8 @@ from isr_proxy.core.http import (
     Line,
     Request,
     choose_encoding,
-    end_to_end,
     format_date,
+    hop_names,
     is_not_modified,
     tokens,
 )
@@ -58,6 +59,7 @@ def hit_status(times: Times, reason: Reason) -> str:
     return f"isr-proxy; hit; ttl={remaining(times.ttl)}{detail}"
 
 
+@lru_cache(maxsize=256)  # of a few dozen that are ever said
 def forward_status(
     reason: Reason, *, status: int | None = None, outcome: Reason | None = None, detail: Reason | None = None
 ) -> str:
@@ -142,17 +144,16 @@ def opening_head(head: Head, admit: Admit, route: Route, status: str, x_cache: X
 def relayed_head(head: Head, status: str, x_cache: XCache, now: float) -> Head:
     """Build the head of an answer that goes through: the origin's own, less what only caches read."""
     # RFC 9110 §8.6: the length in a 304 is that of the page, and no body follows to disagree with it.
-    drops = _RELAY_DROPS - {b"content-length"} if head.status == 304 else _RELAY_DROPS
-    fields = end_to_end(head.fields).without(drops)
-    if b"date" not in fields:  # RFC 9110 §6.6.1: whoever forwards it says when it came
-        fields = fields.plus((b"Date", format_date(now).encode()))
-    return Head(
-        head.status,
-        head.reason,
-        fields.plus(
-            *_hop_lines(head), *_status_lines(head.fields, status), (b"X-Cache", x_cache.value.encode())
-        ),
-    )
+    drops = _RELAY_DROPS_OF_304 if head.status == 304 else _RELAY_DROPS
+    ended = hop_names(head.fields)
+    lines = [line for line in head.fields.lines if not ((name := line[0].lower()) in drops or name in ended)]
+    if b"date" not in head.fields or b"date" in ended:
+        # RFC 9110 §6.6.1: whoever forwards it says when it came
+        lines.append((b"Date", format_date(now).encode()))
+    lines += _hop_lines(head)
+    lines += _status_lines(head.fields, status)
+    lines.append((b"X-Cache", x_cache._value_.encode()))
+    return Head(head.status, head.reason, Fields(lines))
 
 
 def _hop_lines(head: Head) -> list[Line]:
@@ -190,6 +191,7 @@ _CREDENTIALS: Final = frozenset({b"authorization", b"cookie", b"proxy-authorizat
 
 
 _RELAY_DROPS: Final = PRIVATE_FIELDS | {b"x-cache", b"cache-status", b"content-length"}
+_RELAY_DROPS_OF_304: Final = _RELAY_DROPS - {b"content-length"}
 
 
 def _visible_lines(fields: Fields, route: Route) -> list[Line]:
@@ -213,10 +215,10 @@ def client_cache_control(route: Route) -> str | None:
 
 def _status_lines(fields: Fields, status: str) -> list[Line]:
     """Append ours to the origin's own Cache-Status (RFC 9211 §2)."""
-    return [
-        *((b"Cache-Status", value.encode("latin-1")) for value in fields.all(b"cache-status")),
-        (b"Cache-Status", status.encode("latin-1")),
-    ]
+    ours = (b"Cache-Status", status.encode("latin-1"))
+    if b"cache-status" not in fields:
+        return [ours]
+    return [*((b"Cache-Status", value.encode("latin-1")) for value in fields.all(b"cache-status")), ours]
 
 
 def variant_etag(etag: str, encoding: str) -> str:

@@ -11,12 +11,12 @@ from typing import Any, Protocol, TypeVar
 from isr_proxy.core.reason import Reason
 from isr_proxy.core.settings import LimitSettings, Network
 from isr_proxy.serve.door import Ticket
-from isr_proxy.serve.exchange import Exchange
+from isr_proxy.serve.exchange import Exchange, Flow
 from isr_proxy.serve.hot_lane import HotLane
 from isr_proxy.serve.loans import Loans
 from isr_proxy.serve.refusal import Refusal
 
-Handler = Callable[[Exchange], Coroutine[Any, Any, None] | None]  # None: it is answered
+Handler = Callable[[Exchange], Coroutine[Any, Any, None] | Flow | None]  # None: it is answered
 
 
 C = TypeVar("C")

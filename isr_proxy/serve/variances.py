@@ -17,7 +17,7 @@ from isr_proxy.core.key import NO_VARY_SEARCH_RULE, PLAIN, Key
 from isr_proxy.core.purges import RULE_TAG, Scope, Selector, Verdict
 from isr_proxy.core.search_variance import DEFAULT, NO_VARY_SEARCH, SearchVariance, search_variance
 from isr_proxy.errors import StoreError
-from isr_proxy.store.base import PENDING, Entry, Found, Store
+from isr_proxy.store.base import Entry, Found, Store, look
 
 RULE_QUERY: Final = ""  # no request has it, so a purge of a path without a query names no rule
 
@@ -56,14 +56,14 @@ class Variances:
         place = _under(rule.variance, asked)
         if place == asked:
             return asked, None
-        found = await self._look(place, fields)
+        found = await look(self._store, place, fields)
         if isinstance(found, Entry) and (rule.is_younger_than(found) or not covers(found, asked)):
             return asked, None
         return place, found
 
     async def look(self, asked: Key, fields: Fields) -> Found:
         """Look a page up where it was asked for."""
-        found = await self._look(asked, fields)
+        found = await look(self._store, asked, fields)
         return None if isinstance(found, Entry) and not covers(found, asked) else found
 
     async def shortened(self, key: Key) -> Key:
@@ -91,12 +91,8 @@ class Variances:
         found = [replace(selector, value=each.target, host=each.host) for each in kept if each.query != query]
         return list(dict.fromkeys(found))
 
-    async def _look(self, key: Key, fields: Fields) -> Found:
-        found = self._store.peek(key, fields)
-        return await self._store.lookup(key, fields) if found is PENDING else found
-
     async def _rule(self, key: Key) -> _Rule:
-        found = await self._look(_place(key), _NO_FIELDS)
+        found = await look(self._store, _place(key), _NO_FIELDS)
         if not isinstance(found, Entry) or self._verdict(found).hidden:
             return _NO_RULE
         self._store.touch(found)

@@ -51,3 +51,12 @@ class Visit:
     @property
     def request(self) -> Request:
         return self.exchange.request
+
+
+@dataclass(frozen=True, slots=True)
+class Foreseen:
+    """A request that nobody made."""
+
+    request: Request
+    key: Key
+    match: Match

@@ -6,9 +6,8 @@ how requests are parsed or when a connection ends: that is front.py's.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Final, Protocol
 
 from aiohttp.streams import StreamReader
@@ -17,6 +16,7 @@ from isr_proxy.core.admission import PRIVATE_FIELDS
 from isr_proxy.core.chunks import NO_TRAILERS, encode_chunk, encode_end
 from isr_proxy.core.http import REASON_PHRASES, Fields, Head, Request, content_length, end_to_end, tokens
 from isr_proxy.core.reason import Reason
+from isr_proxy.core.value import Value
 from isr_proxy.errors import BodyRefused, VisitorGone
 from isr_proxy.serve.exchange import Tunnel
 from isr_proxy.serve.outcome import Outcome
@@ -54,6 +54,9 @@ class Wire(Raw, Protocol):
     def open_tunnel(self) -> VisitorTunnel:
         """Leave HTTP."""
 
+    def done(self, may_keep_alive: Callable[[], bool]) -> None:
+        """End a request that no task answers, where the visitor has taken the answer."""
+
 
 CLOSE: Final = (b"Connection", b"close")
 _KEEP_ALIVE: Final = (b"Connection", b"keep-alive")
@@ -90,8 +93,7 @@ def framing_refusal(fields: Fields, *, is_http11: bool) -> int | None:
     return None if coding.strip().lower() == "chunked" else 501
 
 
-@dataclass(frozen=True, slots=True)
-class Manners:
+class Manners(Value, frozen=True):
     """How this visitor speaks HTTP."""
 
     is_http11: bool  # knows chunks and interim responses
@@ -116,6 +118,7 @@ class HttpExchange:
         self._has_framing = True  # the response's end can be told without closing
         self.has_started = False
         self.ready: tuple[Ready, Outcome] | None = None  # what this very request gets again
+        self._held: list[bytes] | None = None  # what is sent with the next release
 
     def _is_waiting(self) -> bool:
         """Tell whether the visitor holds his body back until he is told to go on (RFC 9110 §10.1.1)."""
@@ -189,7 +192,7 @@ class HttpExchange:
             self._is_chunked = True
         elif head.has_body:
             self._has_framing = False
-        self._wire.write(self._encode(head, more))
+        self._put(self._encode(head, more))
 
     def _encode(self, head: Head, more: list[tuple[bytes, bytes]]) -> bytes:
         self.has_started = True
@@ -201,14 +204,35 @@ class HttpExchange:
         return encode_head(head, more)
 
     async def write(self, chunk: bytes) -> None:
-        if self._is_chunked:
-            chunk = encode_chunk(chunk)
-        self._wire.write(chunk)
+        self.push(chunk)
+        self.release()
         await self._wire.drained()
+
+    def push(self, chunk: bytes) -> None:
+        self._put(encode_chunk(chunk) if self._is_chunked else chunk)
+
+    def hold(self) -> None:
+        if self._held is None:
+            self._held = []
+
+    def release(self) -> None:
+        held, self._held = self._held, None
+        if held:
+            self._wire.write(held[0] if len(held) == 1 else b"".join(held))
+
+    def _put(self, data: bytes) -> None:
+        if self._held is None:
+            self._wire.write(data)
+        else:
+            self._held.append(data)
 
     def finish(self, trailers: Fields = NO_TRAILERS) -> None:
         if self._is_chunked:
-            self._wire.write(encode_end(trailers))
+            self._put(encode_end(trailers))
+        self.release()
+
+    def done(self) -> None:
+        self._wire.done(self.may_keep_alive)
 
     def abort(self) -> None:
         self._wire.abort()

@@ -11,7 +11,6 @@ entry or the new one, whole, and one that was opened stays readable after it is 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from types import TracebackType
 from typing import Final, Protocol, Self
@@ -20,6 +19,7 @@ from isr_proxy.core.entry import Meta, State
 from isr_proxy.core.http import Fields
 from isr_proxy.core.key import Key, Variant
 from isr_proxy.core.purges import Purge
+from isr_proxy.core.value import Value
 
 
 class Pending(Enum):
@@ -55,8 +55,7 @@ class BodyStream(Protocol):
         """Stop reading; a pipe's writer does not wait for this reader any more."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Value, frozen=True):
     """One stored response, verified and open."""
 
     key: Key
@@ -66,8 +65,7 @@ class Entry:
     bodies: Readable
 
 
-@dataclass(frozen=True, slots=True)
-class VaryMiss:
+class VaryMiss(Value, frozen=True):
     """The key is stored; none of its variants is this request's. `names` are what it varies on."""
 
     names: tuple[str, ...]
@@ -184,3 +182,9 @@ class Store(Protocol):
         """Note that the entry was served, for the order of eviction; cheap, and never changes freshness."""
 
     async def aclose(self) -> None: ...
+
+
+async def look(store: Store, key: Key, fields: Fields) -> Found:
+    """Look up, in a thread only where that would wait for the disk."""
+    found = store.peek(key, fields)
+    return await store.lookup(key, fields) if isinstance(found, Pending) else found

@@ -15,7 +15,6 @@ import errno
 import os
 import sqlite3
 from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -34,6 +33,7 @@ from isr_proxy.store.base import PENDING, Entry, Found, Pending
 from isr_proxy.store.catalog import Catalog
 from isr_proxy.store.claim import claim, has_pages
 from isr_proxy.store.company import Alone, Company
+from isr_proxy.store.hands import Hands
 from isr_proxy.store.key_locks import KeyLocks
 from isr_proxy.store.layout import SHARDS, Layout, Name, key_part, name_of
 from isr_proxy.store.ledger import Change
@@ -47,11 +47,10 @@ from isr_proxy.store.shelf import Placed, Shelf
 from isr_proxy.store.space import Reservation, Space, StoreStat, left_to_write
 from isr_proxy.store.spool import Spool
 from isr_proxy.store.writer import DiskWriter
-from isr_proxy.store.writing import Workshop, overwrite_state
+from isr_proxy.store.writing import Identity, Workshop, overwrite_state
 
 _log = structlog.get_logger("isr_proxy.store")
 
-_THREADS: Final = 8
 _REBUILD_AFTER: Final = 30.0
 _COMMITS_AT_ONCE: Final = 16
 _COMMITS_MAX: Final = 512  # with those that wait for their turn (law 8)
@@ -73,7 +72,8 @@ class DiskStore:
     ) -> None:
         self.refusals = refusals
         self.catalog = catalog
-        self.executor = ThreadPoolExecutor(_THREADS, "store")
+        self._hands = Hands(refusals, fsync=settings.fsync)
+        self.executor = self._hands.executor
         self.workshop = Workshop(layout, company.name or str(os.getpid()), fsync=settings.fsync)
         self.bad_entries = 0
         self._layout = layout
@@ -154,7 +154,7 @@ class DiskStore:
     async def lookup(self, key: Key, fields: Fields) -> Found:
         """Look up in a thread. A broken file is moved aside and is a miss; so is a refusal of the disk."""
         try:
-            found = await self._run(lambda: self._shelf.find(key, fields))
+            found = await self._hands.run(lambda: self._shelf.find(key, fields))
         except BrokenFile as broken:
             await self._carried(self._move_aside(broken))
             return None
@@ -171,12 +171,12 @@ class DiskStore:
 
     async def known(self, key: Key) -> bool:
         """Tell whether anything is stored for a key."""
-        return await self._run(lambda: self._shelf.exists(key))
+        return await self._hands.run(lambda: self._shelf.exists(key))
 
     async def variants(self, key: Key) -> list[Entry]:
         """Return every variant of a key that can be read."""
         try:
-            return await self._run(lambda: self._shelf.variants(key))
+            return await self._hands.run(lambda: self._shelf.variants(key))
         except BrokenFile as broken:
             await self._carried(self._move_aside(broken))
         except OSError as error:
@@ -186,7 +186,7 @@ class DiskStore:
     async def has_room(self, key: Key, variant: Variant) -> bool:
         """Tell, before a body is fetched for nothing, whether `max_variants` allows this one."""
         try:
-            return await self._run(lambda: self._shelf.has_room(key, variant))
+            return await self._hands.run(lambda: self._shelf.has_room(key, variant))
         except OSError:
             return True
 
@@ -201,7 +201,14 @@ class DiskStore:
     async def _commit(
         self, writer: DiskWriter, meta: Meta, state: State, encodings: Sequence[tuple[str, bytes]]
     ) -> Entry:
-        return await self._carried(self._commit_now(writer, meta, state, encodings))
+        work = self._commit_now(writer, meta, state, encodings)
+        if self._is_prompt(writer.spool.identity(), encodings):
+            return await work  # once it has its turn nothing in it waits, so nothing interrupts it
+        return await self._carried(work)
+
+    def _is_prompt(self, body: Identity, encodings: Sequence[tuple[str, bytes]]) -> bool:
+        copies_bytes = sum(len(content) for _, content in encodings)
+        return not body.spilled_bytes and self._hands.are_prompt(body.size_bytes + copies_bytes)
 
     async def _commit_now(
         self, writer: DiskWriter, meta: Meta, state: State, encodings: Sequence[tuple[str, bytes]]
@@ -226,10 +233,11 @@ class DiskStore:
             await self.catalog.settle()
             await writer.reservation.grow(left_to_write(len(body.tail), meta, variant, encodings))
             async with self._locks.of(key.digest):
-                placed = await self._write(
-                    "storing a page",
-                    lambda: self._shelf.place(key, variant, body, encodings, meta, state, self._now()),
-                )
+                place = partial(self._shelf.place, key, variant, body, encodings, meta, state, self._now())
+                if self._is_prompt(body, encodings):
+                    placed = self._hands.write_now("storing a page", place)
+                else:
+                    placed = await self._hands.write("storing a page", place)
                 entry = Entry(key, variant, placed.page.meta, placed.page.state, placed.page.bodies)
                 self._note_placed(entry, placed)
         except BaseException:
@@ -273,13 +281,13 @@ class DiskStore:
 
     async def _unsaved(self, name: Name, expected: FileId, changed: Entry) -> Entry:
         """Have a tier in front remember what the disk refused, at least until the restart."""
-        head = await self._run(lambda: self._head(name))
+        head = await self._hands.run(lambda: self._head(name))
         if head is not None and head[0] == expected:
             self._tell(name, changed)
         return changed
 
     async def _overwrite(self, name: Name, expected: FileId, state: State) -> State | None:
-        done = await self._write(
+        done = await self._hands.write(
             "updating a page", lambda: overwrite_state(self._layout.page(name), expected, state)
         )
         if done is None:
@@ -306,7 +314,7 @@ class DiskStore:
             bodies = sum(ref.size for ref in entry.meta.bodies)
             await reservation.grow(left_to_write(bodies, changed.meta, entry.variant, ()))
             async with self._locks.of(entry.key.digest):
-                placed = await self._write(
+                placed = await self._hands.write(
                     "rewriting a page",
                     lambda: self._shelf.replace(name, expected, changed.meta, changed.state, self._now()),
                 )
@@ -331,7 +339,7 @@ class DiskStore:
 
     async def _drop_now(self, name: Name, expected: FileId | None) -> None:
         async with self._locks.of(key_part(name)):
-            self._note(await self._write("deleting a page", lambda: self._shelf.remove(name, expected)))
+            self._note(await self._hands.write("deleting a page", lambda: self._shelf.remove(name, expected)))
 
     # --- purges ---
 
@@ -343,23 +351,23 @@ class DiskStore:
             names = [name for name, _, _ in found]
             for name in names:
                 swept += await self._carried(self._sweep_one(name, purge))
-            await self._write("sweeping", partial(self._shelf.settle, names))
+            await self._hands.write("sweeping", partial(self._shelf.settle, names))
             after = found[-1][1:]
         return swept
 
     async def _sweep_one(self, name: Name, purge: Purge) -> int:
         """Look and act under one lock: a state written in between would be lost, or its page deleted."""
         async with self._locks.of(key_part(name)):
-            read = await self._write("sweeping", lambda: self._head(name))
+            read = await self._hands.write("sweeping", lambda: self._head(name))
             if read is None or read[1].sequence >= purge.sequence:
                 return 0
             file_id, state = read
             if purge.selector.strength is Strength.HARD:
-                self._note(await self._write("sweeping", lambda: self._shelf.remove(name, file_id)))
+                self._note(await self._hands.write("sweeping", lambda: self._shelf.remove(name, file_id)))
             elif state.stale_at > purge.at:
                 await self._overwrite(name, file_id, replace(state, stale_at=purge.at))
                 self._tell(name, None)
-                await self._write("sweeping", lambda: self._shelf.settle_page(name))
+                await self._hands.write("sweeping", lambda: self._shelf.settle_page(name))
             return 1
 
     def _head(self, name: Name) -> tuple[FileId, State] | None:
@@ -392,7 +400,7 @@ class DiskStore:
         )
         with suppress(StoreUnavailable):
             async with self._locks.of(key_part(broken.name)):
-                changes, bad_bytes = await self._write(
+                changes, bad_bytes = await self._hands.write(
                     "moving a broken file aside",
                     lambda: self._shelf.move_aside(broken, self._settings.max_size),
                 )
@@ -464,15 +472,6 @@ class DiskStore:
         self._tasks.discard(task)
         if not task.cancelled():
             task.exception()  # whoever asked may be gone; then nobody else looks at it
-
-    async def _run(self, work: Callable[[], R]) -> R:
-        return await asyncio.get_running_loop().run_in_executor(self.executor, work)
-
-    async def _write(self, doing: str, work: Callable[[], R]) -> R:
-        try:
-            return await self._run(work)
-        except OSError as error:
-            raise self.refusals.refused(error, doing) from error
 
     async def aclose(self) -> None:
         """Finish what was begun, write the catalog, release the directory."""

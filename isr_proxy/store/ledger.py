@@ -13,7 +13,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
+
 from isr_proxy.core.purges import RULE_TAG, Scope, Selector
+from isr_proxy.core.value import Value
 from isr_proxy.store.company import ENTRIES, PAGES
 from isr_proxy.store.layout import Name
 
@@ -57,8 +60,7 @@ _OLDER_TAGGED: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Value, frozen=True):
     """One page file, as listed. `variant` and `encodings` are for people; sizes on disk are allocated."""
 
     name: Name
@@ -84,8 +86,7 @@ class Row:
     tags: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Freshened:
+class Freshened(Value, frozen=True):
     """What an update in place changed of a row."""
 
     name: Name
@@ -98,8 +99,7 @@ class Freshened:
     retry_at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Forgotten:
+class Forgotten(Value, frozen=True):
     """A file is gone."""
 
     name: Name
@@ -272,7 +272,9 @@ class Ledger:
 
     def _put(self, row: Row) -> None:
         old = self._find(row.name)
-        values = [getattr(row, column) for column in _COLUMNS.split(", ")]
+        values = msgspec.structs.astuple(row)[
+            :-1
+        ]  # in the order of the columns; the tags are rows of their own
         (page_id,) = self._database.execute(_UPSERT, values).fetchone()
         if old is not None:
             self._count(-old[1], -(old[2] > INDEX_STATUS))

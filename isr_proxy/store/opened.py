@@ -10,10 +10,10 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
 from typing import Final
 
 from isr_proxy.core.entry import BodyRef
+from isr_proxy.core.value import Value
 from isr_proxy.errors import StoreUnavailable
 
 # Measured: a smaller piece costs more turns of the event loop, a larger one leaves the processor's cache
@@ -22,8 +22,7 @@ CHUNK_BYTES: Final = 128 * 1024
 WAITING_BYTES: Final = 256 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class FileId:
+class FileId(Value, frozen=True):
     """Which file an entry was read from. The header holds the meta's checksum, since inodes are reused."""
 
     inode: int

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -18,6 +17,7 @@ import msgspec
 from isr_proxy.core.entry import Meta, State, VaryIndex, encode_vary_index
 from isr_proxy.core.http import Fields
 from isr_proxy.core.key import PLAIN, Key, Variant, variant_of
+from isr_proxy.core.value import Value
 from isr_proxy.core.variants import LANGUAGE, dated_at, speaks_for
 from isr_proxy.errors import BadEntry, Superseded, TooManyVariants
 from isr_proxy.store.base import Entry, Found, VaryMiss
@@ -44,8 +44,7 @@ _KEPT_BAD_FILES: Final = 100
 _KEPT_BAD_FRACTION: Final = 64  # of max_size
 
 
-@dataclass(frozen=True, slots=True)
-class Placed:
+class Placed(Value, frozen=True):
     """A page in its place, and what that changed."""
 
     page: Page
@@ -157,9 +156,10 @@ class Shelf:
         a fetch that began before the one that is stored comes too late.
         """
         name = name_of(key.digest, variant)
-        if self._sequence_at(name) > state.sequence:
+        sequence = self._sequence_at(name)
+        if sequence is not None and sequence > state.sequence:
             raise Superseded(f"{key.url} has been fetched since")
-        old = self._index(key.digest)
+        old = None if sequence is None and name == key.digest else self._index(key.digest)
         index = self._with_variant(key, variant, old)
         temp, meta = self._workshop.make_page(body, encodings, meta, state)
         parts = {"identity": body.tail, **dict(encodings)} if not body.spilled_bytes else None
@@ -168,11 +168,13 @@ class Shelf:
         self._verified.mark(name, stamp_of(os.fstat(temp.file.descriptor)))
         return Placed(page, tuple(changes), self.shard_bytes(name))
 
-    def _sequence_at(self, name: Name) -> int:
-        """Return the sequence of the page that lies at a name, 0 where there is none that can be read."""
+    def _sequence_at(self, name: Name) -> int | None:
+        """Return the sequence of what lies at a name, 0 where it cannot be read; None: nothing lies there."""
         try:
             file = open_file(self.layout.page(name))
-            state = None if file is None else read_head(file)[1]
+            if file is None:
+                return None
+            state = read_head(file)[1]
         except (BadEntry, OSError):
             return 0
         return 0 if state is None else state.sequence

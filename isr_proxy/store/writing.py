@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 import msgspec
@@ -26,6 +26,7 @@ from isr_proxy.core.entry import (
     encode_state,
     state_offset,
 )
+from isr_proxy.core.value import Value
 from isr_proxy.errors import StoreError
 from isr_proxy.store.layout import Layout
 from isr_proxy.store.opened import FileId, OpenFile
@@ -41,8 +42,7 @@ def allocated(size: int) -> int:
     return -(-size // BLOCK_BYTES) * BLOCK_BYTES
 
 
-@dataclass(frozen=True, slots=True)
-class Temp:
+class Temp(Value, frozen=True):
     """A file in the making that nobody else sees."""
 
     file: OpenFile
@@ -56,8 +56,7 @@ class Temp:
             pass  # whatever stays behind in tmp/ goes at the next start
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(Value, frozen=True):
     """The identity body of a page in the making: in memory, or its beginning already in a Temp."""
 
     tail: Buffer  # the bytes that are not in the file yet

@@ -108,7 +108,7 @@ class World:
                 raise Finding("a connection without a deadline")
             connection.expire()
             await asyncio.sleep(0)
-        await self._until(lambda: connection.task is None or connection.task.done())
+        await self._until(lambda: not isinstance(connection.task, asyncio.Task) or connection.task.done())
 
     async def settled(self) -> None:
         """Wait until nothing is under way."""

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from isr_proxy.core.purges import Strength
 from isr_proxy.run.config import parse
 from isr_proxy.serve.connection import Connection
-from isr_proxy.serve.exchange import Exchange
+from isr_proxy.serve.exchange import Exchange, Flow
 from isr_proxy.serve.hot_lane import HotLane
 from isr_proxy.serve.selection import Selection
 from tests.harness import Proxy, Visitor, eventually
@@ -38,7 +38,7 @@ class Watched:
         self._handle = proxy.worker.front.handle
         proxy.worker.front.handle = self._decide
 
-    def _decide(self, exchange: Exchange) -> Coroutine[Any, Any, None] | None:
+    def _decide(self, exchange: Exchange) -> Coroutine[Any, Any, None] | Flow | None:
         self.decided.append(exchange.request.target)
         return self._handle(exchange)
 

@@ -222,7 +222,7 @@ async def test_a_directory_has_one_holder(store: DiskStore, settings: StoreSetti
 async def test_a_commit_is_carried_through_when_its_task_is_cancelled(
     settings: StoreSettings, clock: Clock
 ) -> None:
-    first = DiskStore.open(settings, now=clock)
+    first = DiskStore.open(replace(settings, fsync=True), now=clock)  # so that it waits for the disk
     writer = first.begin(key(), PLAIN)
     await writer.write(b"page")
     task = asyncio.get_running_loop().create_task(writer.commit(meta(key()), State(1, 1.0)))

@@ -104,7 +104,7 @@ async def test_a_lookup_overtaken_by_a_commit_is_not_held(tier: MemoryTier, stor
 
 async def test_law_2_the_tier_always_agrees_with_the_disk(tier: MemoryTier, store: DiskStore) -> None:
     async def change(number: int) -> None:
-        entry = await put(tier, key(f"/{number % 3}"), b"%d" % number)
+        entry = await put(tier, key(f"/{number % 3}"), b"%d" % number, sequence=60)
         await tier.update(entry, State(number, 1.0))
         if number % 5 == 0:
             await tier.remove(entry)
