@@ -49,13 +49,24 @@ def main() -> int:
         return 2
     cases = all_cases()
     plan = _plan(asked, cases)
-    results = measure(plan, lambda line: print(line, file=sys.stderr, flush=True))
+    results = Results()
+    is_whole = _measured(plan, results)
     text = _report(results, plan, cases)
     print(text)
-    if asked.write:
+    if asked.write and is_whole:
         (_DOCS / "benchmark.md").write_text(text)
         (_DOCS / "benchmark.svg").write_text(_picture(results, cases))
-    return 0
+    return 0 if is_whole else 130
+
+
+def _measured(plan: Plan, results: Results) -> bool:
+    """Measure; tells whether that went to its end. What ctrl-C leaves is worth showing, not writing."""
+    try:
+        measure(plan, results, lambda line: print(line, file=sys.stderr, flush=True))
+    except KeyboardInterrupt:
+        results.note("It was interrupted: what came later is not here.")
+        return False
+    return True
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -286,9 +286,10 @@ def main() -> int:
             )
             return 2
         few, many = run(asked.pages, directory, lambda line: print(line, file=sys.stderr, flush=True))
-    print(table(few, many))
-    served = few.served_after_purge + many.served_after_purge
-    print(f"Of the pages asked for after each purge, {served or 'none'} came from the store.")
+        print(table(few, many))
+        served = few.served_after_purge + many.served_after_purge
+        print(f"Of the pages asked for after each purge, {served or 'none'} came from the store.", flush=True)
+        print("Removing the stores.", file=sys.stderr, flush=True)
     return 1 if served else 0
 
 

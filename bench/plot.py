@@ -19,6 +19,7 @@ _TOP: Final = 92
 _BOTTOM: Final = 44
 _STYLE: Final = (
     "text{font-family:system-ui,'DejaVu Sans',Arial,sans-serif;font-size:12px;fill:#24292f}"
+    ".value{paint-order:stroke;stroke:#ffffff;stroke-width:3px}"
     ".title{font-size:16px;font-weight:600}.small{font-size:11px;fill:#57606a}.group{font-weight:600}"
 )
 
@@ -57,8 +58,6 @@ def svg(title: str, note: str, groups: Sequence[Group], colours: Mapping[str, st
     for group in groups:
         parts += _drawn(group, top, colours, end)
         top += len(group.bars) * _BAR + _GAP
-    at = _x(1, end)
-    parts.append(f'<line x1="{at}" x2="{at}" y1="{_TOP - 6}" y2="{height - _BOTTOM}" stroke="#24292f"/>')
     return "\n".join([*parts, "</svg>\n"])
 
 
@@ -79,6 +78,8 @@ def _scale(end: float, height: int) -> list[str]:
         at = _x(number * step, end)
         parts.append(f'<line x1="{at}" x2="{at}" y1="{_TOP - 6}" y2="{height - _BOTTOM}" stroke="#eaeef2"/>')
         parts.append(_text(at, height - _BOTTOM + 16, f"{number * step:g}", "small", "middle"))
+    at = _x(1, end)
+    parts.append(f'<line x1="{at}" x2="{at}" y1="{_TOP - 6}" y2="{height - _BOTTOM}" stroke="#24292f"/>')
     return parts
 
 
@@ -92,7 +93,7 @@ def _drawn(group: Group, top: float, colours: Mapping[str, str], end: float) -> 
         is_cut = bar.value > end
         if is_cut:
             parts.append(_cut(_LEFT + width - 14, at))
-        parts.append(_text(_LEFT + width + 6, at + 11, bar.text, "small"))
+        parts.append(_text(_LEFT + width + 6, at + 11, bar.text, "small value"))
     return parts
 
 

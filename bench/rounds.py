@@ -57,14 +57,12 @@ class Ready:
     head: bytes
 
 
-def measure(plan: Plan, tell: Tell) -> Results:
+def measure(plan: Plan, results: Results, tell: Tell) -> None:
     """Measure everything planned; what cannot be is noted and left out."""
-    results = Results()
     for stage in Stage:
         cases = [case for case in plan.cases if case.stage is stage]
         if cases or (stage is Stage.PAGES and plan.paced_rounds):
             _Measuring(plan, results, tell).stage(stage, cases)
-    return results
 
 
 class _Measuring:
