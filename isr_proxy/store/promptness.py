@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 SMALL_BYTES: Final = 64 * 1024
-SLOW_SECONDS: Final = 0.02  # a write that took as long has waited for the disk
+SLOW_SECONDS: Final = 0.002  # a write that took as long has waited for the disk
 _RESTS: Final = 10  # times as long as that the loop does not write after it, doubled for each in a row
 _DOUBLINGS: Final = 8
 
