@@ -21,6 +21,7 @@ from bench.servers import Kind, Server
 
 _FILL_VISITORS: Final = 32
 _FILL_PASSES: Final = 4
+_LOST_SHARE: Final = 0.001  # of a crowd's pages: HAProxy never finds one of two whose hashes begin alike
 _UNANSWERED: Final = 200  # requests under way when wrk ends, at most
 
 
@@ -51,7 +52,7 @@ def request(case: Case, server: Server, number: int) -> bytes:
 
 
 def _fill(load: Drawn, server: Server, origin_port: int) -> None:
-    """Ask for every page, until none is fetched: a server may store less than it is sent in a hurry."""
+    """Ask for every page, until hardly any is fetched: a server may store less than it is sent in a hurry."""
     for _ in range(_FILL_PASSES):
         before = asked(origin_port)
         try:
@@ -59,7 +60,7 @@ def _fill(load: Drawn, server: Server, origin_port: int) -> None:
         except* (RuntimeError, OSError, EOFError) as group:
             raise Unfit(f"{server.variant.name} could not be filled: {group.exceptions[0]}") from group
         settled_cpu_seconds(server.pids)
-        if asked(origin_port) == before:
+        if asked(origin_port) - before <= len(load.heads) * _LOST_SHARE:
             return
     raise Unfit(f"{server.variant.name} does not keep all of {len(load.heads)} pages")
 
@@ -109,7 +110,8 @@ def check_after(case: Case, server: Server, said: Said, fetched: int) -> None:
     if server.variant.kind is Kind.NEXT:
         return
     name = f"{server.variant.name}, {case.name}"
-    if case.origin is Asked.NEVER and fetched:
+    allowed = said.requests * _LOST_SHARE if isinstance(case.load, Drawn) else 0
+    if case.origin is Asked.NEVER and fetched > allowed:
         raise LoadFailed(f"{name}: {fetched} requests went to the origin")
     if case.origin is Asked.ALWAYS and not said.requests <= fetched <= said.requests + _UNANSWERED:
         raise LoadFailed(f"{name}: {fetched} requests went to the origin for {said.requests}")

@@ -60,17 +60,17 @@ _NGINX: Final = """\
 daemon off;
 {user}
 worker_processes {workers};
-worker_rlimit_nofile 65536;
+worker_rlimit_nofile {files};
 pid {directory}/nginx.pid;
 error_log {directory}/error.log;
-events {{ worker_connections 8192; }}
+events {{ worker_connections 4096; }}
 http {{
   access_log {access};
   sendfile on;
   tcp_nopush on;
   keepalive_timeout {idle}s;
   keepalive_requests 10000000;
-  open_file_cache max=30000 inactive=10m;
+  open_file_cache max={open_files} inactive=10m;
   client_body_temp_path {directory}/body;
   proxy_temp_path {directory}/temp;
   fastcgi_temp_path {directory}/fastcgi;
@@ -106,7 +106,7 @@ http {{
 _HAPROXY: Final = """\
 global
   nbthread {workers}
-  maxconn 8192
+  maxconn 4096
 {log_to}
 defaults
   mode http
@@ -159,8 +159,12 @@ def isr_proxy(place: Place, setup: Setup) -> str:
     )
 
 
-def nginx(place: Place, setup: Setup, *, user: str | None) -> str:
-    """Return nginx's configuration; `user` is whom its workers run as, None: whoever starts it."""
+def nginx(place: Place, setup: Setup, *, user: str | None, files: int) -> str:
+    """Return nginx's configuration.
+
+    `user` is whom its workers run as, None: whoever starts it; `files` is how many it may open. Half of them
+    may be pages.
+    """
     log = f"{place.directory}/access.log combined buffer=64k flush=1s"
     return _NGINX.format(
         port=place.port,
@@ -171,6 +175,8 @@ def nginx(place: Place, setup: Setup, *, user: str | None) -> str:
         access=log if setup.has_access_log else "off",
         user="" if user is None else f"user {user};",
         idle=IDLE_SECONDS,
+        files=files,
+        open_files=files // 2,
     )
 
 

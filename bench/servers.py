@@ -7,6 +7,7 @@ configured (configs.py). All of them are pinned to one core, and never loaded at
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import sys
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from bench import configs, next_start
 from bench.configs import USUAL, Place, Setup
 from bench.processes import CannotStart, free_port, isr_proxy, listening, path_of, started
 
+_MAX_FILES: Final = 200_000
 PACKAGES: Final = {"nginx": "nginx-light", "haproxy": "haproxy", "varnishd": "varnish", "wrk": "wrk"}
 
 
@@ -82,7 +84,9 @@ def _command(variant: Variant, place: Place) -> tuple[list[str], Path | None]:
             return isr_proxy(file), None
         case Kind.NGINX:
             user = "root" if os.geteuid() == 0 else None  # else its worker may not enter our directory
-            file = _written(directory / "nginx.conf", configs.nginx(place, setup, user=user))
+            file = _written(
+                directory / "nginx.conf", configs.nginx(place, setup, user=user, files=_open_files())
+            )
             return [_installed("nginx"), "-c", str(file), "-p", str(directory)], None
         case Kind.HAPROXY:
             file = _written(directory / "haproxy.cfg", configs.haproxy(place, setup))
@@ -96,6 +100,11 @@ def _command(variant: Variant, place: Place) -> tuple[list[str], Path | None]:
             return [sys.executable, "-m", "bench.bare_aiohttp", str(place.port), str(place.origin_port)], None
         case _:
             assert_never(variant.kind)
+
+
+def _open_files() -> int:
+    """Return how many files a process may open, as far as a benchmark needs them."""
+    return min(resource.getrlimit(resource.RLIMIT_NOFILE)[1], _MAX_FILES)
 
 
 def _written(file: Path, text: str) -> Path:

@@ -35,7 +35,7 @@ def test_nginxs_is_right(place: Place, setup: Setup) -> None:
     nginx = path_of("nginx")
     assert nginx is not None
     file = place.directory / "nginx.conf"
-    file.write_text(configs.nginx(place, setup, user=None))
+    file.write_text(configs.nginx(place, setup, user=None, files=20_000))
     done = subprocess.run([nginx, "-t", "-c", file, "-p", place.directory], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
@@ -52,8 +52,8 @@ def test_haproxys_is_right(place: Place, setup: Setup) -> None:
 
 
 def test_no_log_but_where_it_is_asked_for(place: Place) -> None:
-    assert "access_log off;" in configs.nginx(place, USUAL, user=None)
-    assert "access.log combined" in configs.nginx(place, LOGGING, user=None)
+    assert "access_log off;" in configs.nginx(place, USUAL, user=None, files=20_000)
+    assert "access.log combined" in configs.nginx(place, LOGGING, user=None, files=20_000)
     assert "log" not in configs.haproxy(place, USUAL).replace("backlog", "")
     assert "option httplog" in configs.haproxy(place, LOGGING)
 
@@ -61,6 +61,12 @@ def test_no_log_but_where_it_is_asked_for(place: Place) -> None:
 def test_each_has_as_many_workers_as_are_asked_for(place: Place) -> None:
     two = Setup(workers=2)
     assert "\nworkers: 2\n" in configs.isr_proxy(place, two)
-    assert "worker_processes 2;" in configs.nginx(place, two, user=None)
+    assert "worker_processes 2;" in configs.nginx(place, two, user=None, files=20_000)
     assert "nbthread 2\n" in configs.haproxy(place, two)
     assert "thread_pools=2" in configs.varnish_arguments(place, two)
+
+
+def test_nginx_keeps_files_open_for_visitors(place: Place) -> None:
+    text = configs.nginx(place, USUAL, user=None, files=20_000)
+    assert "worker_rlimit_nofile 20000;" in text
+    assert "open_file_cache max=10000 " in text
