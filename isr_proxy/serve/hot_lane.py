@@ -53,7 +53,7 @@ class HotTier(Protocol):
 
     @property
     def stamps(self) -> Sequence[int]:
-        """The stamps of all keys."""
+        """What other processes change of a key changes its stamp."""
 
     def holds(self, entry: Entry) -> bool:
         """Tell whether this very object is held."""
@@ -62,7 +62,7 @@ class HotTier(Protocol):
         """Count hits that were served without asking the tier."""
 
     def mark(self, entry: Entry) -> tuple[int, int] | None:
-        """Note the same, and return which stamp its key has and what it was; None when it is not held."""
+        """Return which stamp an entry has, and what it was; None when this very object is not held."""
 
     def charge(self, entry: Entry, size_bytes: int) -> None:
         """Weigh an entry so much heavier, or lighter, as long as it is held."""
