@@ -46,7 +46,8 @@ class Passthrough:
     def start(self, exchange: Exchange, delivery: Delivery, plan: Pass) -> Flow | None:
         """Pass a plain request without a task, where a connection is at hand; None: `handle` does it."""
         request = exchange.request
-        if request.method not in ("GET", "HEAD") or request.has_body or request.upgrade is not None:
+        is_plain = request.method in ("GET", "HEAD") and not request.has_body and request.upgrade is None
+        if not is_plain or b"content-length" in request.fields:  # a body that is said to be empty goes along
             return None
         delivery.route = None if plan.match is None else plan.match.route
         passed = PlainPass(exchange, delivery, plan.reason, self._now)

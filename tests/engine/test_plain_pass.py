@@ -305,3 +305,14 @@ async def test_a_reload_waits_for_what_passes_without_a_task(origin: ScriptedOri
         assert (await proxy.get("/first")).status == 200
         go_on.set()
         assert await visitor.reader.readexactly(4) == b"rest"
+
+
+async def test_a_body_that_is_said_to_be_empty_is_said_so_to_the_origin(
+    origin: ScriptedOrigin, tmp_path: Path
+) -> None:
+    origin.on("/asked", page("hello"))
+    async with warmed(origin, tmp_path) as proxy:
+        with counted() as told:
+            seen = await seen_of(proxy, origin, asked("/asked", "GET", "Content-Length: 0"))
+    assert told == [False]
+    assert b"\r\nContent-Length: 0\r\n" in seen.to_origin[0]
