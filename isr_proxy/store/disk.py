@@ -29,13 +29,14 @@ from isr_proxy.core.key import Key, Variant
 from isr_proxy.core.purges import Purge, Strength
 from isr_proxy.core.settings import StoreSettings
 from isr_proxy.errors import BadEntry, StoreError, StoreUnavailable
+from isr_proxy.store.absent import Absent
 from isr_proxy.store.base import PENDING, Entry, Found, Pending
 from isr_proxy.store.catalog import Catalog
 from isr_proxy.store.claim import claim, has_pages
 from isr_proxy.store.company import Alone, Company
 from isr_proxy.store.hands import Hands
 from isr_proxy.store.key_locks import KeyLocks
-from isr_proxy.store.layout import SHARDS, Layout, Name, key_part, name_of
+from isr_proxy.store.layout import Layout, Name, key_part, name_of
 from isr_proxy.store.ledger import Change
 from isr_proxy.store.opened import FileBodies, FileId, OpenFile, ResidentBodies
 from isr_proxy.store.peeking import WouldWait
@@ -84,6 +85,7 @@ class DiskStore:
         self._shelf = Shelf(layout, self.workshop, self._verified, self.executor, settings.max_variants)
         self._space = Space(settings.max_size, catalog, company, self.drop)
         self.company = company
+        self._absent = Absent(company)
         self._locks = KeyLocks(company)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._rescanner: asyncio.Task[None] | None = None
@@ -91,7 +93,8 @@ class DiskStore:
         self._turns = asyncio.Semaphore(_COMMITS_AT_ONCE)
         self._listeners: list[Callable[[Name, Entry | None], None]] = []
         if company.is_first:
-            self._measure()
+            self._space.measure(layout)
+            self._space.bad_takes(self._shelf.bad_bytes())
         catalog.on_broken = self.fill_catalog
         self.fill_catalog()
 
@@ -129,16 +132,6 @@ class DiskStore:
         )
         return cls(layout, settings, now, lock, refusals, catalog, company)
 
-    def _measure(self) -> None:
-        """Look at the directories, never at the pages: at most 256 of them, and a bounded bad/."""
-        for number, shard in enumerate(SHARDS):
-            try:
-                self._space.shard_takes(number, os.stat(f"{self._layout.pages}/{shard}").st_blocks * 512)
-            except FileNotFoundError:
-                pass
-        if os.path.isdir(self._layout.bad):
-            self._space.bad_takes(self._shelf.bad_bytes())
-
     # --- reading ---
 
     def peek(self, key: Key, fields: Fields) -> Found | Pending:
@@ -146,10 +139,16 @@ class DiskStore:
 
         Whoever serves what is found says so by `touch`.
         """
+        if self._absent.has(key.digest):
+            return None
+        stamp = self._absent.stamp(key.digest)
         try:
-            return self._shelf.peek(key, fields)
+            found = self._shelf.peek(key, fields)
         except (WouldWait, OSError, BadEntry):
             return PENDING
+        if found is None:
+            self._absent.note(key.digest, stamp)
+        return found
 
     async def lookup(self, key: Key, fields: Fields) -> Found:
         """Look up in a thread. A broken file is moved aside and is a miss; so is a refusal of the disk."""
@@ -234,6 +233,7 @@ class DiskStore:
             await writer.reservation.grow(left_to_write(len(body.tail), meta, variant, encodings))
             async with self._locks.of(key.digest):
                 place = partial(self._shelf.place, key, variant, body, encodings, meta, state, self._now())
+                place = partial(place, is_new=self._absent.has(key.digest))
                 if self._is_prompt(body, encodings):
                     placed = self._hands.write_now("storing a page", place)
                 else:
@@ -387,6 +387,7 @@ class DiskStore:
 
     def _tell(self, name: Name, entry: Entry | None) -> None:
         self._shelf.changed(name)
+        self._absent.forget(key_part(name))
         self.company.changed(key_part(name))
         for listener in self._listeners:
             listener(name, entry)

@@ -149,17 +149,15 @@ class Shelf:
         meta: Meta,
         state: State,
         now: float,
+        *,
+        is_new: bool,
     ) -> Placed:
-        """Make a page's file and put it in its place.
+        """Make a page's file and put it in its place; `is_new`: it is known that nothing lies there.
 
-        TooManyVariants and Superseded leave everything as it was. The purge sequence is the fencing token:
-        a fetch that began before the one that is stored comes too late.
+        TooManyVariants and Superseded leave everything as it was.
         """
         name = name_of(key.digest, variant)
-        sequence = self._sequence_at(name)
-        if sequence is not None and sequence > state.sequence:
-            raise Superseded(f"{key.url} has been fetched since")
-        old = None if sequence is None and name == key.digest else self._index(key.digest)
+        old = None if is_new else self._replaced_index(key, name, state)
         index = self._with_variant(key, variant, old)
         temp, meta = self._workshop.make_page(body, encodings, meta, state)
         parts = {"identity": body.tail, **dict(encodings)} if not body.spilled_bytes else None
@@ -167,6 +165,17 @@ class Shelf:
         changes = [page_row(name, meta, state, temp.file, now), *self._install(temp, name, old, index)]
         self._verified.mark(name, stamp_of(os.fstat(temp.file.descriptor)))
         return Placed(page, tuple(changes), self.shard_bytes(name))
+
+    def _replaced_index(self, key: Key, name: Name, state: State) -> VaryIndex | None:
+        """Return the index that a new page's key has, if any.
+
+        The purge sequence is the fencing token: a fetch that began before the one that is stored comes too
+        late.
+        """
+        sequence = self._sequence_at(name)
+        if sequence is not None and sequence > state.sequence:
+            raise Superseded(f"{key.url} has been fetched since")
+        return None if sequence is None and name == key.digest else self._index(key.digest)
 
     def _sequence_at(self, name: Name) -> int | None:
         """Return the sequence of what lies at a name, 0 where it cannot be read; None: nothing lies there."""
@@ -327,6 +336,9 @@ class Shelf:
                 os.unlink(file.path)
 
     def bad_bytes(self) -> int:
+        """Return what bad/ takes, which is bounded."""
+        if not os.path.isdir(self.layout.bad):
+            return 0
         return sum(file.stat().st_blocks * 512 for file in os.scandir(self.layout.bad))
 
 

@@ -7,6 +7,7 @@ know what a page is worth: the catalog names the least recently served, and the 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -16,7 +17,7 @@ from isr_proxy.core.key import Variant
 from isr_proxy.errors import StoreUnavailable
 from isr_proxy.store.catalog import Catalog
 from isr_proxy.store.company import BAD, DIRECTORIES, Company
-from isr_proxy.store.layout import Name
+from isr_proxy.store.layout import SHARDS, Layout, Name
 from isr_proxy.store.writing import allocated
 
 _FIXED_BYTES: Final = 64 * 1024  # lock, version, tmp/, bad/, pages/ themselves, a directory that grows
@@ -85,6 +86,14 @@ class Space:
         self._drop = drop
         self._lock = asyncio.Lock()
         catalog.on_written = self.publish
+
+    def measure(self, layout: Layout) -> None:
+        """Look at the directories, never at the pages: at most 256 of them."""
+        for number, shard in enumerate(SHARDS):
+            try:
+                self.shard_takes(number, os.stat(f"{layout.pages}/{shard}").st_blocks * 512)
+            except FileNotFoundError:
+                pass
 
     def shard_takes(self, first: int, size_bytes: int) -> None:
         """Hear what a directory of pages takes by now."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -102,9 +103,9 @@ async def test_who_writes(
     threads: list[threading.Thread] = []
     place = Shelf.place
 
-    def placing(self: Shelf, *what: object) -> Placed:
+    def placing(self: Shelf, *what: Any, **how: Any) -> Placed:
         threads.append(threading.current_thread())
-        return place(self, *what)  # type: ignore[arg-type]
+        return place(self, *what, **how)
 
     monkeypatch.setattr(Shelf, "place", placing)
     monkeypatch.setattr("isr_proxy.store.promptness.SLOW_SECONDS", 60.0)  # whatever else this machine does

@@ -56,6 +56,17 @@ async def test_a_tier_notices_what_another_worker_has_stored(settings: StoreSett
         assert await held(tier) == b"new"
 
 
+async def test_what_one_worker_found_absent_is_found_once_another_has_stored_it(
+    settings: StoreSettings, clock: Clock
+) -> None:
+    async with seated() as row, stores(row, settings, clock) as (one, other):
+        assert one.peek(key(), NOTHING) is None
+        await put(other, key(), b"theirs", sequence=5)
+        assert await read(one, key()) == b"theirs"
+        with pytest.raises(Superseded):
+            await put(one, key(), b"late", sequence=1)
+
+
 async def test_a_tier_notices_what_another_worker_has_freshened_and_removed(
     settings: StoreSettings, clock: Clock
 ) -> None:
