@@ -94,24 +94,28 @@ class AtOnce:
         hot = self._hot
         if hot is None or b"range" in request.fields or not may_repeat(entry, at, now):
             return False
-        ready = self._ready(hot, request, entry, route, at)
+        ready = self._ready(hot, request, entry, route, at, delivery.most_at_once)
         if ready is None:
             return False
         if not ready.holds(now, epoch):
             ready.renew(at, now, epoch)
         return delivery.repeat(ready, is_plain=is_plain(request, route))
 
-    def _ready(self, hot: HotLane, request: Request, entry: Entry, route: Route, at: Times) -> Ready | None:
+    def _ready(
+        self, hot: HotLane, request: Request, entry: Entry, route: Route, at: Times, most_bytes: int
+    ) -> Ready | None:
         kind = Kind(entry.variant, pick_encoding(request, entry.meta), request.method, False)
-        whole = hot.find(entry, route, kind) or self._make(hot, entry, route, kind, at)
+        whole = hot.find(entry, route, kind) or self._make(hot, entry, route, kind, at, most_bytes)
         if whole is None or not is_unchanged(request.fields, whole.validators):
             return whole
         kind = kind._replace(is_304=True)
-        return hot.find(entry, route, kind) or self._make(hot, entry, route, kind, at)
+        return hot.find(entry, route, kind) or self._make(hot, entry, route, kind, at, most_bytes)
 
-    def _make(self, hot: HotLane, entry: Entry, route: Route, kind: Kind, at: Times) -> Ready | None:
+    def _make(
+        self, hot: HotLane, entry: Entry, route: Route, kind: Kind, at: Times, most_bytes: int
+    ) -> Ready | None:
         """Make an answer ready; None where its body cannot be sent at once."""
-        body = whole_body(entry, kind.encoding)
+        body = whole_body(entry, kind.encoding, most_bytes)
         if body is None:
             return None
         status = hit_status(at, Reason.FRESH)

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Coroutine, Mapping
 from sys import maxsize
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import structlog
 from aiohttp.http_exceptions import HttpProcessingError
@@ -28,16 +28,16 @@ from isr_proxy.core.chunks import BadChunks
 from isr_proxy.core.http import Fields, Request, content_length
 from isr_proxy.core.limits import STATUSES
 from isr_proxy.core.reason import Reason
-from isr_proxy.core.settings import LimitSettings, Network
 from isr_proxy.errors import BodyRefused, VisitorGone
 from isr_proxy.serve.door import Ticket
-from isr_proxy.serve.exchange import Exchange
 from isr_proxy.serve.front_parser import Message, new_parser
 from isr_proxy.serve.heard import Heard
-from isr_proxy.serve.hot_lane import NO_HEADS, HotLane, Known
+from isr_proxy.serve.hot_lane import NO_HEADS, Known
 from isr_proxy.serve.intake import Intake
 from isr_proxy.serve.link import FOREVER, JOIN_BYTES, Link
+from isr_proxy.serve.loans import PIECE_BYTES
 from isr_proxy.serve.refusal import Refusal, limit_broken
+from isr_proxy.serve.shared import Shared
 from isr_proxy.serve.tunnel import VisitorTunnel
 from isr_proxy.serve.wire import HttpExchange, Manners
 
@@ -49,37 +49,15 @@ _MAX_LINGERING: Final = 256  # of those who were not let in: a moment each, to t
 
 _AT_ONCE: Final = 16  # requests in a row, before others have their turn
 
-Handler = Callable[[Exchange], Coroutine[Any, Any, None] | None]  # None: it is answered
-
-
-class Shared(Protocol):
-    """What all connections of a process share: the Front."""
-
-    handle: Handler
-    limits: LimitSettings
-    trusted: tuple[Network, ...]
-    default_host: str
-    is_draining: bool
-    looked_at: float
-    connections: set[Connection]
-    idle: dict[Connection, int]
-    turned_away: set[Connection]
-    now: Callable[[], float]
-    hot: HotLane | None
-
-    def enter(self, peer: str) -> Ticket | Reason: ...
-
-    def forget(self, connection: Connection) -> None: ...
-
-    def tell(self, refusal: Refusal, scheme: str, peer: str) -> None: ...
-
 
 class Connection(Link):
     """One visitor's connection."""
 
-    def __init__(self, front: Shared, loop: asyncio.AbstractEventLoop, ticket: Ticket | None = None) -> None:
+    def __init__(
+        self, front: Shared[Connection], loop: asyncio.AbstractEventLoop, ticket: Ticket | None = None
+    ) -> None:
         limits = front.limits
-        super().__init__(loop, limits)
+        super().__init__(loop, limits, front.loans)
         self._requests: Any = new_parser(self, loop, limits)
         self._parser = self._requests
         self._intake = Intake()
@@ -117,9 +95,9 @@ class Connection(Link):
 
     def reconfigured(self) -> None:
         """Look for known heads where those of such a connection are; other limits refuse other heads."""
-        hot, self._heads = self._front.hot, NO_HEADS
-        if hot is not None and self.limits == self._front.limits:
-            self._heads = hot.heads(self._scheme, is_trusted=is_in(self._peer, self._front.trusted))
+        front, self._heads = self._front, NO_HEADS
+        if front.hot is not None and not front.is_draining and self.limits == front.limits:
+            self._heads = front.hot.heads(self._scheme, is_trusted=is_in(self._peer, front.trusted))
         if self._known is not NO_HEADS:
             self._known = self._heads
 
@@ -136,6 +114,7 @@ class Connection(Link):
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc or ConnectionResetError("the visitor hung up"))
         self._front.forget(self)
+        self._loan.is_now(0)
         if self._ticket is not None:
             self._ticket.leave()
         self.deadline = FOREVER
@@ -185,6 +164,9 @@ class Connection(Link):
         hot = front.hot
         if hot is None or transport is None or self.requests_taken >= self._most_known:
             return False
+        sent_bytes = len(ready.body)
+        if sent_bytes > PIECE_BYTES and sent_bytes > self.most_at_once:
+            return False
         now = front.now()
         is_same = (
             ready.since <= now <= ready.until
@@ -194,12 +176,14 @@ class Connection(Link):
         if not (is_same or hot.renew(ready, now)):
             return False
         self.requests_taken += 1
+        if self.requests_taken == 1:
+            front.idle[self] = 1
         self.deadline = front.looked_at + self._grace
-        sent_bytes = len(ready.body)
         if sent_bytes <= JOIN_BYTES:
             transport.write(ready.head + ready.body)
         else:
             transport.writelines((ready.head, ready.body))
+        ready.hits += 1
         repeats = known.repeats
         repeats.count += 1
         repeats.sent_bytes += sent_bytes
@@ -279,14 +263,17 @@ class Connection(Link):
     def pause_writing(self) -> None:
         super().pause_writing()
         self._known = NO_HEADS
+        self._front.idle.pop(self, None)
         self._is_taking()
         self.deadline = self._pace_deadline()
 
     def resume_writing(self) -> None:
         super().resume_writing()
+        self._loan.is_now(0)
         self.deadline = self._pace_deadline()
         if self._is_idle and not self._ahead and not self._is_over:
             self._known = self._heads
+            self._front.idle[self] = self.requests_taken
             self.deadline = time.monotonic() + self.limits.idle_timeout
 
     def expire(self) -> None:
@@ -463,6 +450,7 @@ class Connection(Link):
         self._refuse_head(reason or Reason.BAD_REQUEST)
 
     def _refuse_head(self, reason: Reason) -> None:
+        self._known = NO_HEADS
         self._answer_error(STATUSES.get(reason, 400), reason)
         self._is_broken = True
         self._close()

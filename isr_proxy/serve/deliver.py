@@ -81,17 +81,24 @@ class Delivery:
             return True
         if b"range" in request.fields and self._spans(head, meta.body_bytes, meta.generated_at) is not None:
             return False
-        body = whole_body(entry, encoding)
+        body = whole_body(entry, encoding, self._exchange.most_at_once)
         if body is None:
             return False
         self._whole(head, body, x_cache, reason)
         return True
+
+    @property
+    def most_at_once(self) -> int:
+        """Return how large a body may be that is sent without waiting for the visitor."""
+        return self._exchange.most_at_once
 
     def repeat(self, ready: Ready, *, is_plain: bool) -> bool:
         """Send a hit that is ready; False where this visitor's framing is another.
 
         `is_plain`: the same head gets the same answer as long as that is ready.
         """
+        if len(ready.body) > self._exchange.most_at_once:
+            return False
         if not self._exchange.repeat(ready.head, ready.body):
             return False
         meta, is_304 = ready.entry.meta, ready.kind.is_304

@@ -43,6 +43,10 @@ class Exchange(Protocol):
     def expects_continue(self) -> bool:
         """Tell whether the visitor sends his body only once he is told to, which reading it does."""
 
+    @property
+    def most_at_once(self) -> int:
+        """Return how large a body may be that is sent in one write."""
+
     def body(self) -> AsyncIterator[bytes]:
         """Yield the request body as it comes."""
 

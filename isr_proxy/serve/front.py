@@ -13,13 +13,15 @@ from typing import Final
 
 from isr_proxy.core.reason import Reason
 from isr_proxy.core.settings import LimitSettings, Network
-from isr_proxy.serve.connection import Connection, Handler
+from isr_proxy.serve.connection import Connection
 from isr_proxy.serve.crowd import Crowd
 from isr_proxy.serve.door import Door, Ticket
 from isr_proxy.serve.front_parser import require_c_parser
 from isr_proxy.serve.hot_lane import HotLane
+from isr_proxy.serve.loans import Loans
 from isr_proxy.serve.outcome import Observer
 from isr_proxy.serve.refusal import Refusal
+from isr_proxy.serve.shared import Handler
 
 _DEFAULT_LIMITS: Final = LimitSettings()
 _MAX_TURNS: Final = 64  # looked at for who is idle the longest
@@ -46,6 +48,7 @@ class Front(Crowd[Connection]):
         self._observer = observer
         self.hot = hot
         self.now = now
+        self.loans = Loans()
         self.trusted: tuple[Network, ...] = ()
         self.default_host = "localhost"
 

@@ -21,6 +21,7 @@ from isr_proxy.core.settings import ClientDirectives, Route
 from isr_proxy.serve.outcome import Observer, Outcome, Repeats
 from isr_proxy.serve.ready import Kind, Ready
 from isr_proxy.store.base import Entry
+from isr_proxy.store.layout import Name, key_part
 
 MAX_HEAD_BYTES: Final = 4096  # of a request head that is remembered
 _MAX_PAGE_BYTES: Final = 512 * 1024  # of the heads that one answer is known by
@@ -54,17 +55,17 @@ class HotTier(Protocol):
     def stamps(self) -> Sequence[int]:
         """The stamps of all keys."""
 
-    def again(self, entry: Entry) -> bool:
-        """Note that an entry was served again; False when it is not held any more."""
-
     def mark(self, entry: Entry) -> tuple[int, int] | None:
-        """Note the same, and return which stamp its key has and what it was; None when it is not held."""
+        """Return which stamp an entry's key has and what it was, None when this very object is not held."""
+
+    def credit(self, entry: Entry, hits: int) -> None:
+        """Count hits that were served without asking the tier."""
 
     def charge(self, entry: Entry, size_bytes: int) -> None:
         """Weigh an entry so much heavier, or lighter, as long as it is held."""
 
-    def on_let_go(self, listener: Callable[[bytes], None]) -> None:
-        """Tell of every key, by its digest, of which an entry changed or is not held any more."""
+    def on_change(self, listener: Callable[[Name], None]) -> None:
+        """Have a listener told, at once, which held entry is not the one to serve any more."""
 
 
 class _Page:
@@ -74,7 +75,7 @@ class _Page:
 
     def __init__(self) -> None:
         self.answers: dict[Kind, Ready] = {}
-        self.heads: dict[bytes, Known] = {}  # the oldest first
+        self.heads: list[tuple[Heads, bytes]] = []  # in which tables they are
 
 
 class HotLane:
@@ -91,7 +92,7 @@ class HotLane:
         self._pages: dict[bytes, _Page] = {}
         self._tables: dict[tuple[str, bool], Heads] = {}
         self._seen = bytearray(_SEEN)
-        tier.on_let_go(self.forget)
+        tier.on_change(lambda name: self.forget(key_part(name)))
 
     def __len__(self) -> int:
         """Return how many request heads are known."""
@@ -114,9 +115,8 @@ class HotLane:
         page = self._pages.pop(digest, None)
         if page is None:
             return
-        for raw in page.heads:
-            for table in self._tables.values():
-                table.pop(raw, None)
+        for table, raw in page.heads:
+            del table[raw]
         for ready in page.answers.values():
             self._tier.charge(ready.entry, -ready.taken_bytes)
 
@@ -152,13 +152,14 @@ class HotLane:
         """Bring an answer up to date: about once a second, and after each purge. False: it is over."""
         entry, epoch = ready.entry, self.epochs[0]  # before it is judged: what comes meanwhile is noticed
         verdict = self._verdict(entry)
-        if verdict.hidden or verdict.stale_at is not None or not self._tier.again(entry):
+        at = times(entry.meta, entry.state, ready.route, now, soft_purged_at=verdict.stale_at)
+        mark = self._tier.mark(entry)
+        if verdict.hidden or mark is None or not may_repeat(entry, at, now):
             self.forget(entry.key.digest)
             return False
-        at = times(entry.meta, entry.state, ready.route, now, soft_purged_at=None)
-        if not may_repeat(entry, at, now):
-            self.forget(entry.key.digest)
-            return False
+        ready.place, ready.stamp = mark
+        self._tier.credit(entry, ready.hits)
+        ready.hits = 0
         ready.renew(at, now, epoch)
         return True
 
@@ -169,12 +170,14 @@ class HotLane:
         page = self._pages.get(ready.entry.key.digest)
         if page is None or page.answers.get(ready.kind) is not ready:
             return
-        if len(raw) > MAX_HEAD_BYTES or not self._has_come_before(raw):
+        # One that is pipelined is parsed, known or not.
+        if raw in heads or len(raw) > MAX_HEAD_BYTES or not self._has_come_before(raw):
             return
         each = self._observer.listener(outcome)
         request = outcome.request
-        client = request.client if b"x-forwarded-for" in request.fields else None
-        heads[raw] = page.heads[raw] = Known(ready, self._observer.repeats(outcome), each, client)
+        client = request.client if ", " in request.forwarded_for else None  # some proxy named him
+        heads[raw] = Known(ready, self._observer.repeats(outcome), each, client)
+        page.heads.append((heads, raw))
         taken_bytes = len(raw) + _KNOWN_BYTES + (_TOLD_BYTES if each is not None else 0)
         ready.taken_bytes += taken_bytes
         self._tier.charge(ready.entry, taken_bytes)

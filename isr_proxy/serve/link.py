@@ -16,6 +16,7 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from isr_proxy.core.arrival import shown_address
 from isr_proxy.core.settings import LimitSettings
 from isr_proxy.errors import VisitorGone
+from isr_proxy.serve.loans import Loan, Loans
 from isr_proxy.serve.pace import Pace
 
 FOREVER: Final = float("inf")
@@ -30,12 +31,14 @@ JOIN_BYTES: Final = (
 class Link(BaseProtocol):
     """One transport and who is at its other end."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, limits: LimitSettings) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, limits: LimitSettings, loans: Loans) -> None:
         super().__init__(loop)
         self.limits = limits
         self.payload: StreamReader = EMPTY_PAYLOAD  # the body of the request that is answered now
         self.deadline = FOREVER
         self._pace = Pace(limits)
+        self._loans = loans
+        self._loan = Loan(loans)
         self._ahead = bytearray()  # what came before its turn: behind the request that is answered now
         self._is_lingering = False
         self._scheme = "http"
@@ -92,7 +95,14 @@ class Link(BaseProtocol):
         return self._is_lingering or self.transport is None or self.transport.is_closing()
 
     def _is_taking(self) -> bool:
-        return self._pace.is_taking(0 if self.transport is None else self.transport.get_write_buffer_size())
+        """Look at what is unsent: is it less than it was?"""
+        unsent_bytes = 0 if self.transport is None else self.transport.get_write_buffer_size()
+        self._loan.is_now(unsent_bytes)
+        return self._pace.is_taking(unsent_bytes)
+
+    @property
+    def most_at_once(self) -> int:
+        return self._loans.most_at_once
 
     # --- what is sent ---
 

@@ -38,6 +38,7 @@ class Ready:
         "body",
         "entry",
         "head",
+        "hits",
         "kind",
         "place",
         "route",
@@ -58,6 +59,7 @@ class Ready:
         self.kind = kind
         self.head = head
         self.body = body
+        self.hits = 0  # that the tier was not told of
         self.validators = has
         self.since = self.until = float("-inf")
         self.sequence = -1

@@ -33,7 +33,6 @@ from isr_proxy.serve.compress import is_compressible
 from isr_proxy.store.base import Entry
 
 IDENTITY: Final = "identity"
-_WHOLE_BYTES: Final = 256 * 1024  # what is larger waits for who takes it, piece by piece
 
 # RFC 9211 §2.2: how each cause of asking the origin is spelled.
 _FORWARD_WORDS: Final = {
@@ -308,10 +307,10 @@ def is_unchanged(asked: Fields, has: Validators) -> bool:
     return any(is_not_modified(asked, etag, has.last_modified) for etag in has.etags)
 
 
-def whole_body(entry: Entry, encoding: str) -> bytes | None:
-    """Return a body that is sent in one write; None for one that is not in memory, or goes piece by piece."""
+def whole_body(entry: Entry, encoding: str, most_bytes: int) -> bytes | None:
+    """Return a body that is sent in one write; None for one that is not in memory, or larger."""
     body = entry.bodies.resident(encoding)
-    return None if body is None or len(body) > _WHOLE_BYTES else body
+    return None if body is None or len(body) > most_bytes else body
 
 
 def error_head(

@@ -34,6 +34,10 @@ class Wire(Raw, Protocol):
         """Return the limit of a request's body, None for none."""
 
     @property
+    def most_at_once(self) -> int:
+        """Return how large a body may be that is written whole."""
+
+    @property
     def trailers(self) -> Fields:
         """Return the trailer fields of a request body that is in."""
 
@@ -127,6 +131,10 @@ class HttpExchange:
     @property
     def body_bytes(self) -> int | None:
         return content_length(self.request.fields)
+
+    @property
+    def most_at_once(self) -> int:
+        return self._wire.most_at_once
 
     async def body(self) -> AsyncIterator[bytes]:
         """Yield the request body; who waits for it is told to go on first."""

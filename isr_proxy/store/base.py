@@ -40,6 +40,9 @@ class Readable(Protocol):
     def stream(self, encoding: str, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
         """Yield the bytes [start, stop) of a body in chunks; StoreUnavailable when the disk fails."""
 
+    async def load(self) -> Readable:
+        """Return the same bodies in memory; StoreUnavailable when the disk fails."""
+
 
 class BodyStream(Protocol):
     """A growing body as one reader sees it; an asynchronous iterator of its pieces."""

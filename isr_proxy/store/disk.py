@@ -38,15 +38,16 @@ from isr_proxy.store.key_locks import KeyLocks
 from isr_proxy.store.layout import SHARDS, Layout, Name, key_part, name_of
 from isr_proxy.store.ledger import Change
 from isr_proxy.store.opened import FileBodies, FileId, OpenFile, ResidentBodies
-from isr_proxy.store.reading import BrokenFile, Verified, WouldWait, open_file, read_head
+from isr_proxy.store.peeking import WouldWait
+from isr_proxy.store.reading import BrokenFile, Verified, open_file, read_head
 from isr_proxy.store.refusals import Refusals
 from isr_proxy.store.rescan import rescan
 from isr_proxy.store.rows import current, freshened
 from isr_proxy.store.shelf import Placed, Shelf
-from isr_proxy.store.space import Reservation, Space, StoreStat, left_to_write
+from isr_proxy.store.space import Reservation, Space, StoreStat
 from isr_proxy.store.spool import Spool
 from isr_proxy.store.writer import DiskWriter
-from isr_proxy.store.writing import Workshop, overwrite_state
+from isr_proxy.store.writing import Workshop, bodies_bytes, left_to_write, overwrite_state
 
 _log = structlog.get_logger("isr_proxy.store")
 
@@ -142,14 +143,14 @@ class DiskStore:
     # --- reading ---
 
     def peek(self, key: Key, fields: Fields) -> Found | Pending:
-        """Look up in the page cache, without waiting; PENDING when only `lookup` can tell."""
+        """Look up in the page cache, without waiting; PENDING when only `lookup` can tell.
+
+        Whoever serves what is found says so by `touch`.
+        """
         try:
-            found = self._shelf.peek(key, fields)
+            return self._shelf.peek(key, fields)
         except (WouldWait, OSError, BadEntry):
             return PENDING
-        if isinstance(found, Entry):
-            self.touch(found)
-        return found
 
     async def lookup(self, key: Key, fields: Fields) -> Found:
         """Look up in a thread. A broken file is moved aside and is a miss; so is a refusal of the disk."""
@@ -238,9 +239,13 @@ class DiskStore:
         return entry
 
     def _note_placed(self, entry: Entry, placed: Placed) -> None:
+        name = name_of(entry.key.digest, entry.variant)
         self._space.shard_takes(entry.key.digest[0], placed.shard_bytes)
-        self._note(placed.changes)
-        self._tell(name_of(entry.key.digest, entry.variant), entry)
+        for change in placed.changes:
+            self.catalog.record(change)
+            if change.name != name:  # of which is told once, what lies there now
+                self._tell(change.name, None)
+        self._tell(name, entry)
 
     def _note(self, changes: Sequence[Change]) -> None:
         for change in changes:
@@ -299,7 +304,7 @@ class DiskStore:
         reservation = Reservation(self._space)
         try:
             await self.catalog.settle()
-            await reservation.grow(left_to_write(_bodies_bytes(entry.meta), changed.meta, entry.variant, ()))
+            await reservation.grow(left_to_write(bodies_bytes(entry.meta), changed.meta, entry.variant, ()))
             async with self._locks.of(entry.key.digest):
                 placed = await self._write(
                     "rewriting a page",
@@ -374,6 +379,7 @@ class DiskStore:
 
     def _tell(self, name: Name, entry: Entry | None) -> None:
         self.company.changed(key_part(name))
+        self._shelf.changed(name)
         for listener in self._listeners:
             listener(name, entry)
 
@@ -485,10 +491,6 @@ def _place_of(entry: Entry) -> tuple[Name, FileId]:
     if not isinstance(bodies, ResidentBodies | FileBodies):
         raise TypeError("not an entry of a disk store")
     return name_of(entry.key.digest, entry.variant), bodies.file_id
-
-
-def _bodies_bytes(meta: Meta) -> int:
-    return sum(ref.size for ref in meta.bodies)
 
 
 def _same_bodies(entry: Entry, placed: Placed) -> ResidentBodies | FileBodies:

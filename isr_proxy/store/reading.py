@@ -1,16 +1,16 @@
 """From a page file to a page: parse, and prove whole.
 
-Knows the file format through core/entry and how to read with or without waiting. Must not know keys,
-variants or what becomes of a broken file: it says BadEntry.
+Knows the file format through core/entry and how to read it in a thread (peeking.py: without waiting). Must
+not know keys, variants or what becomes of a broken file: it says BadEntry.
 """
 
 from __future__ import annotations
 
 import os
 import threading
+from array import array
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
@@ -18,7 +18,6 @@ from isr_proxy.core.entry import (
     BODIES_OFFSET,
     HEADER_BYTES,
     VARY_MAGIC,
-    BodyRef,
     Header,
     Meta,
     State,
@@ -29,20 +28,17 @@ from isr_proxy.core.entry import (
     decode_vary_index,
 )
 from isr_proxy.errors import BadEntry
-from isr_proxy.store.layout import Name
-from isr_proxy.store.opened import CHUNK_BYTES, FileBodies, FileId, OpenFile, ResidentBodies
+from isr_proxy.store.layout import Layout, Name
+from isr_proxy.store.opened import WAITING_BYTES, FileBodies, FileId, OpenFile, ResidentBodies
 
-PEEK_BYTES: Final = 64 * 1024  # a whole file up to this size is read without waiting
-RESIDENT_BYTES: Final = CHUNK_BYTES  # and up to this in a thread: no more than streaming holds at once
-_VERIFIED_FILES: Final = 32768
+RESIDENT_BYTES: Final = 256 * 1024  # a whole file up to this size is read at once
+_VERIFIED_ROWS: Final = 32768  # a table of 1 MiB, however many pages are stored
+_VERIFIED_PLACES: Final = 4
+_ALL_BITS: Final = 2**64 - 1
 
 Bytes = bytes | memoryview
 Read = Callable[[int, int], Bytes]  # (offset, size) -> exactly that many bytes, or an exception
 Bodies = ResidentBodies | FileBodies
-
-
-class WouldWait(Exception):
-    """It cannot be told without waiting for the disk."""
 
 
 class BrokenFile(BadEntry):
@@ -67,30 +63,45 @@ def stamp_of(status: os.stat_result) -> Stamp:
 
 
 class Verified:
-    """Files whose checksums this process has seen to be right; bounded, the oldest is forgotten first."""
+    """Files whose checksums this process has seen to be right, as many as fit into a table of one size.
 
-    def __init__(self, limit: int = _VERIFIED_FILES) -> None:
-        self._limit = limit
-        self._stamps: dict[Name, Stamp] = {}
+    A file is known by a hash of its name and stamp: eight bytes in one of the few places of its row, of
+    which the one marked longest ago gives way. The hash has a secret of the process: nobody can aim at it.
+    """
+
+    def __init__(self, rows: int = _VERIFIED_ROWS) -> None:
+        self._rows = rows
+        self._marks = array("Q", bytes(8 * rows * _VERIFIED_PLACES))
         self._lock = threading.Lock()  # marked from threads, read from anywhere
 
     def has(self, name: Name, stamp: Stamp) -> bool:
-        return self._stamps.get(name) == stamp
+        start = self._row(name)
+        return _mark_of(name, stamp) in self._marks[start : start + _VERIFIED_PLACES]
 
     def mark(self, name: Name, stamp: Stamp) -> None:
+        start, mark = self._row(name), _mark_of(name, stamp)
         with self._lock:
-            self._stamps.pop(name, None)
-            self._stamps[name] = stamp
-            if len(self._stamps) > self._limit:
-                del self._stamps[next(iter(self._stamps))]
+            row = self._marks[start : start + _VERIFIED_PLACES]
+            if mark not in row:
+                row.pop()
+                row.insert(0, mark)
+                self._marks[start : start + _VERIFIED_PLACES] = row
 
     def forget(self, name: Name) -> None:
+        """Forget a file, and whatever shares its row: to verify once more is never wrong."""
+        start = self._row(name)
         with self._lock:
-            self._stamps.pop(name, None)
+            self._marks[start : start + _VERIFIED_PLACES] = array("Q", bytes(8 * _VERIFIED_PLACES))
+
+    def _row(self, name: Name) -> int:
+        return hash(name) % self._rows * _VERIFIED_PLACES
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+def _mark_of(name: Name, stamp: Stamp) -> int:
+    return hash((name, stamp)) & _ALL_BITS | 1  # never 0, which is an empty place
+
+
+class Page(NamedTuple):
     """What one page file holds, opened."""
 
     meta: Meta
@@ -110,30 +121,16 @@ def open_file(path: str) -> OpenFile | None:
 
 
 class Loader:
-    """Loads page files for one store. `peek` belongs to the event loop's thread, `load` to any other."""
+    """Loads page files for one store, waiting for the disk: for its threads."""
 
-    def __init__(self, verified: Verified, executor: Executor) -> None:
+    def __init__(self, layout: Layout, verified: Verified, executor: Executor) -> None:
+        self._layout = layout
         self._verified = verified
         self._executor = executor
-        self._buffer = memoryview(bytearray(PEEK_BYTES))
 
-    def peek(self, path: str, name: Name) -> Loaded | None:
-        """Load without waiting, out of the page cache; WouldWait or OSError when that cannot be."""
-        file = open_file(path)
-        if file is None:
-            return None
-        status = os.fstat(file.descriptor)
-        count = os.preadv(file.descriptor, [self._buffer], 0, os.RWF_NOWAIT)
-        if count < min(status.st_size, PEEK_BYTES):
-            raise WouldWait
-        first = self._buffer[:count]
-        if bytes(first[:8]) != VARY_MAGIC and not self._verified.has(name, stamp_of(status)):
-            raise WouldWait
-        return self._parse(file, status, first, _reader_now(file, first))
-
-    def load(self, path: str, name: Name) -> Loaded | None:
+    def load(self, name: Name) -> Loaded | None:
         """Load and, the first time, verify; BrokenFile when it is not whole, OSError when the disk fails."""
-        file = open_file(path)
+        file = open_file(self._layout.page(name))
         if file is None:
             return None
         status = os.fstat(file.descriptor)
@@ -143,31 +140,30 @@ class Loader:
             raise BrokenFile(name, status.st_ino, str(error)) from error
 
     def _loaded(self, file: OpenFile, status: os.stat_result, name: Name) -> Loaded:
-        first = _pread_exactly(file, 0, min(status.st_size, RESIDENT_BYTES))
+        stamp = stamp_of(status)
+        first = _pread_exactly(file, 0, min(stamp.size, RESIDENT_BYTES))
         read = _reader_waiting(file, first)
-        loaded = self._parse(file, status, first, read)
-        if isinstance(loaded, Page) and not self._verified.has(name, stamp_of(status)):
-            verify(loaded.meta, read)
-            self._verified.mark(name, stamp_of(status))
-        return loaded
+        loaded = parse(first, stamp.size, read)
+        if isinstance(loaded, VaryIndex):
+            return loaded
+        if not self._verified.has(name, stamp):
+            verify(loaded, read)
+            self._verified.mark(name, stamp)
+        return Page(loaded, decode_state(first[:BODIES_OFFSET]), self._bodies(file, first, stamp, loaded))
 
-    def _parse(self, file: OpenFile, status: os.stat_result, first: Bytes, read: Read) -> Loaded:
-        header = decode_header(first)
-        raw = _meta_bytes(header, status.st_size, read)
-        if header.magic == VARY_MAGIC:
-            return decode_vary_index(raw, header)
-        meta = decode_meta(raw, header)
-        file_id = FileId(status.st_ino, bytes(first[:HEADER_BYTES]))
-        bodies: Bodies
-        if len(first) == status.st_size:
-            bodies = ResidentBodies({ref.encoding: bytes(_part(first, ref)) for ref in meta.bodies}, file_id)
-        else:
-            bodies = FileBodies(file, meta.bodies, file_id, self._executor)
-        return Page(meta, decode_state(first[:BODIES_OFFSET]), bodies)
+    def _bodies(self, file: OpenFile, first: bytes, stamp: Stamp, meta: Meta) -> Bodies:
+        file_id = FileId(stamp.inode, first[:HEADER_BYTES])
+        if len(first) < stamp.size:
+            return FileBodies(file, meta.bodies, file_id, self._executor)
+        parts = {ref.encoding: first[ref.offset : ref.offset + ref.size] for ref in meta.bodies}
+        return ResidentBodies(parts, file_id)
 
 
-def _part(whole: Bytes, ref: BodyRef) -> Bytes:
-    return whole[ref.offset : ref.offset + ref.size]
+def parse(first: Bytes, size: int, read: Read) -> Meta | VaryIndex:
+    """Read the meta or index of a file whose beginning is `first`; BadEntry when it is not whole."""
+    header = decode_header(first)
+    raw = _meta_bytes(header, size, read)
+    return decode_vary_index(raw, header) if header.magic == VARY_MAGIC else decode_meta(raw, header)
 
 
 def _meta_bytes(header: Header, size: int, read: Read) -> Bytes:
@@ -197,33 +193,18 @@ def read_summary(file: OpenFile) -> VaryIndex | tuple[Meta, State]:
     """Return meta and state without the bodies, for the catalog. BadEntry or OSError."""
     size = os.fstat(file.descriptor).st_size
     head = _pread_exactly(file, 0, min(size, BODIES_OFFSET))
-    header = decode_header(head)
-    raw = _meta_bytes(header, size, _reader_waiting(file, head))
-    if header.magic == VARY_MAGIC:
-        return decode_vary_index(raw, header)
-    return decode_meta(raw, header), decode_state(head)
+    read = parse(head, size, _reader_waiting(file, head))
+    return read if isinstance(read, VaryIndex) else (read, decode_state(head))
 
 
 def verify(meta: Meta, read: Read) -> None:
     """Compare every body with its checksum, a chunk at a time; BadEntry when one differs."""
     for ref in meta.bodies:
         hasher = blake2b(digest_size=16)
-        for offset in range(ref.offset, ref.offset + ref.size, CHUNK_BYTES):
-            hasher.update(read(offset, min(CHUNK_BYTES, ref.offset + ref.size - offset)))
+        for offset in range(ref.offset, ref.offset + ref.size, WAITING_BYTES):
+            hasher.update(read(offset, min(WAITING_BYTES, ref.offset + ref.size - offset)))
         if hasher.digest() != ref.checksum:
             raise BadEntry(f"checksum of the {ref.encoding} body")
-
-
-def _reader_now(file: OpenFile, first: memoryview) -> Read:
-    def read(offset: int, size: int) -> Bytes:
-        if offset + size <= len(first):
-            return first[offset : offset + size]
-        buffer = bytearray(size)
-        if os.preadv(file.descriptor, [buffer], offset, os.RWF_NOWAIT) < size:
-            raise WouldWait
-        return bytes(buffer)
-
-    return read
 
 
 def _reader_waiting(file: OpenFile, first: bytes) -> Read:

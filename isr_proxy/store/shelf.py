@@ -24,6 +24,7 @@ from isr_proxy.store.base import Entry, Found, VaryMiss
 from isr_proxy.store.layout import Layout, Name, is_variant, key_part, name_of
 from isr_proxy.store.ledger import Change, Forgotten
 from isr_proxy.store.opened import FileBodies, FileId, OpenFile, ResidentBodies
+from isr_proxy.store.peeking import Peeker
 from isr_proxy.store.reading import (
     Bodies,
     BrokenFile,
@@ -63,30 +64,30 @@ class Shelf:
         self._verified = verified
         self._executor = executor
         self._max_variants = max_variants
-        self._loader = Loader(verified, executor)
+        self._loader = Loader(layout, verified, executor)
+        self._peeker = Peeker(layout, verified, executor)
 
     # --- finding ---
 
     def peek(self, key: Key, fields: Fields) -> Found:
         """Find without waiting; WouldWait, OSError or BadEntry when that cannot be."""
-        return self._find(key, fields, self._loader.peek)
+        return self._find(key, fields, self._peeker.peek)
 
     def find(self, key: Key, fields: Fields) -> Found:
         """Find, verifying what was never verified; BrokenFile or OSError."""
         return self._find(key, fields, self._loader.load)
 
-    def _find(self, key: Key, fields: Fields, load: Callable[[str, Name], Loaded | None]) -> Found:
-        loaded = load(self.layout.page(key.digest), key.digest)
+    def _find(self, key: Key, fields: Fields, load: Callable[[Name], Loaded | None]) -> Found:
+        loaded = load(key.digest)
         if loaded is None:
             return None
         if isinstance(loaded, VaryIndex):
             return self._find_variant(key, fields, loaded, load) if _is_of(loaded, key) else None
-        if not _is_of(loaded.meta, key) or loaded.meta.vary:
-            return None
-        return Entry(key, PLAIN, loaded.meta, loaded.state, loaded.bodies)
+        meta, state, bodies = loaded
+        return None if meta.vary or not _is_of(meta, key) else Entry(key, PLAIN, meta, state, bodies)
 
     def _find_variant(
-        self, key: Key, fields: Fields, index: VaryIndex, load: Callable[[str, Name], Loaded | None]
+        self, key: Key, fields: Fields, index: VaryIndex, load: Callable[[Name], Loaded | None]
     ) -> Found:
         wanted = variant_of(index.names, fields)
         if wanted.digest in index.variants:
@@ -100,16 +101,14 @@ class Shelf:
         newest = max(fitting, key=lambda page: dated_at(page.meta, page.state), default=None)
         return VaryMiss(index.names) if newest is None else _entry(key, newest)
 
-    def _load_variant(
-        self, key: Key, digest: bytes, load: Callable[[str, Name], Loaded | None]
-    ) -> Page | None:
+    def _load_variant(self, key: Key, digest: bytes, load: Callable[[Name], Loaded | None]) -> Page | None:
         name = key.digest + digest
-        page = load(self.layout.page(name), name)
+        page = load(name)
         return page if isinstance(page, Page) and _is_of(page.meta, key) else None
 
     def variants(self, key: Key) -> list[Entry]:
         """Load every variant of a key; BrokenFile or OSError."""
-        index = self._loader.load(self.layout.page(key.digest), key.digest)
+        index = self._loader.load(key.digest)
         if not isinstance(index, VaryIndex) or not _is_of(index, key):
             return []
         pages = (self._load_variant(key, digest, self._loader.load) for digest in index.variants)
@@ -135,6 +134,10 @@ class Shelf:
             return None if file is None else read_index(file)
         except BadEntry:
             return None
+
+    def changed(self, name: Name) -> None:
+        """Let go of what was kept open of a file that changed: what was deleted shall free its room."""
+        self._peeker.forget(name)
 
     # --- placing ---
 

@@ -194,8 +194,8 @@ class Spool:
     async def _read_spilled(self, position: int) -> bytes:
         if self._temp is None:
             raise StoreError("nothing was spilled")
-        size = min(CHUNK_BYTES, self._spilled_bytes - position)
-        return await read_piece(self._temp.file, BODIES_OFFSET + position, size, self._disk.executor)
+        left = self._spilled_bytes - position
+        return await read_piece(self._temp.file, BODIES_OFFSET + position, left, self._disk.executor)
 
     def left(self, reader: BodyReader) -> None:
         """Count a reader out: a pipe's writer may be waiting for him."""

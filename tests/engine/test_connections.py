@@ -78,8 +78,24 @@ async def test_law_8_who_asks_and_does_not_read_is_written_one_answer(
 ) -> None:
     async with start(ROUTE) as proxy:
         visitor, connection = await unread(proxy, origin, requests=20)
-        assert unsent_bytes(connection) <= 64 * 1024 + 256 * 1024  # what is unsent at most, and one piece
+        assert unsent_bytes(connection) <= len(BODY) + 1024
         assert {(await visitor.reply()).body for _ in range(20)} == {BODY}
+        await eventually(lambda: proxy.worker.front.loans.lent_bytes == 0)
+
+
+async def test_law_8_once_much_is_lent_a_large_page_goes_out_in_pieces(
+    start: Start, origin: ScriptedOrigin
+) -> None:
+    async with start(ROUTE) as proxy:
+        loans = proxy.worker.front.loans
+        _, hung_up = await unread(proxy, origin)
+        assert loans.lent_bytes > 256 * 1024
+        loans.lent_bytes += 32 * 1024 * 1024
+        visitor, connection = await unread(proxy, origin, requests=2)
+        assert unsent_bytes(connection) <= 64 * 1024 + 256 * 1024  # what is unsent at most, and one piece
+        assert [(await visitor.reply()).body for _ in range(2)] == [BODY, BODY]
+        hung_up.abort()
+        await eventually(lambda: loans.lent_bytes == 32 * 1024 * 1024)
 
 
 async def test_a_request_sent_while_another_is_answered_waits_for_its_turn(
