@@ -53,16 +53,13 @@ class HotTier(Protocol):
 
     @property
     def stamps(self) -> Sequence[int]:
-        """What other processes change of a key changes its stamp."""
+        """The stamps of all keys."""
 
-    def holds(self, entry: Entry) -> bool:
-        """Tell whether this very object is held."""
+    def mark(self, entry: Entry) -> tuple[int, int] | None:
+        """Return which stamp an entry's key has and what it was, None when this very object is not held."""
 
     def credit(self, entry: Entry, hits: int) -> None:
         """Count hits that were served without asking the tier."""
-
-    def mark(self, entry: Entry) -> tuple[int, int] | None:
-        """Return which stamp an entry has, and what it was; None when this very object is not held."""
 
     def charge(self, entry: Entry, size_bytes: int) -> None:
         """Weigh an entry so much heavier, or lighter, as long as it is held."""
@@ -156,9 +153,11 @@ class HotLane:
         entry, epoch = ready.entry, self.epochs[0]  # before it is judged: what comes meanwhile is noticed
         verdict = self._verdict(entry)
         at = times(entry.meta, entry.state, ready.route, now, soft_purged_at=verdict.stale_at)
-        if verdict.hidden or not (may_repeat(entry, at, now) and self._tier.holds(entry)):
+        mark = self._tier.mark(entry)
+        if verdict.hidden or mark is None or not may_repeat(entry, at, now):
             self.forget(entry.key.digest)
             return False
+        ready.place, ready.stamp = mark
         self._tier.credit(entry, ready.hits)
         ready.hits = 0
         ready.renew(at, now, epoch)

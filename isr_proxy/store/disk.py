@@ -45,10 +45,10 @@ from isr_proxy.store.refusals import Refusals
 from isr_proxy.store.rescan import rescan
 from isr_proxy.store.rows import current, freshened
 from isr_proxy.store.shelf import Placed, Shelf
-from isr_proxy.store.space import Reservation, Space, StoreStat, left_to_write
+from isr_proxy.store.space import Reservation, Space, StoreStat
 from isr_proxy.store.spool import Spool
 from isr_proxy.store.writer import DiskWriter
-from isr_proxy.store.writing import Identity, Workshop, overwrite_state
+from isr_proxy.store.writing import Identity, Workshop, bodies_bytes, left_to_write, overwrite_state
 
 _log = structlog.get_logger("isr_proxy.store")
 
@@ -311,8 +311,7 @@ class DiskStore:
         reservation = Reservation(self._space)
         try:
             await self.catalog.settle()
-            bodies = sum(ref.size for ref in entry.meta.bodies)
-            await reservation.grow(left_to_write(bodies, changed.meta, entry.variant, ()))
+            await reservation.grow(left_to_write(bodies_bytes(entry.meta), changed.meta, entry.variant, ()))
             async with self._locks.of(entry.key.digest):
                 placed = await self._hands.write(
                     "rewriting a page",
@@ -386,9 +385,9 @@ class DiskStore:
         self._listeners.append(listener)
 
     def _tell(self, name: Name, entry: Entry | None) -> None:
-        self._shelf.changed(name)
-        self._absent.forget(key_part(name))
         self.company.changed(key_part(name))
+        self._absent.forget(key_part(name))
+        self._shelf.changed(name)
         for listener in self._listeners:
             listener(name, entry)
 

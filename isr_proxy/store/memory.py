@@ -61,10 +61,10 @@ class _Slot:
 
     entry: Entry
     size_bytes: int
-    place: int  # of its key's stamp
-    stamp: int  # while it is the same, no other process has changed what lies behind
     hits: int  # halved at the end of each period; looked at seldom, so that is made up for then
     period: int
+    place: int  # of its key's stamp
+    stamp: int  # while it is the same, no other process has changed what lies behind
 
 
 @dataclass(slots=True)
@@ -94,10 +94,10 @@ class MemoryTier:
         self._protected: OrderedDict[Name, _Slot] = OrderedDict()
         self._varying: dict[bytes, _Varying] = {}
         self._reads: dict[bytes, _Read] = {}
+        self.place = behind.company.place  # which stamp a key has
+        self.stamps = behind.company.stamps  # what was made of an entry is true while its stamp is the same
         self._loading: asyncio.Task[None] | None = None
         self._listeners: list[Callable[[Name], None]] = []
-        self._place = behind.company.place  # which stamp a key has
-        self.stamps = behind.company.stamps  # what was made of an entry is true while its stamp is the same
         if self._max_bytes:
             behind.on_change(self._changed)
 
@@ -140,6 +140,9 @@ class MemoryTier:
             self._offer(found, stamp)
         return found
 
+    def _stamp(self, digest: bytes) -> int:
+        return self.stamps[self.place(digest)]
+
     def _is_still(self, digest: bytes, read: _Read) -> bool:
         """Tell, once, whether nothing of a key has changed since a look-up began."""
         if self._reads.get(digest) is not read:
@@ -168,19 +171,16 @@ class MemoryTier:
         self._protected_bytes += size_bytes if name in self._protected else 0
         self._shrink()
 
+    def holds(self, entry: Entry) -> bool:
+        """Tell whether this very object is held."""
+        return self.mark(entry) is not None
+
     def mark(self, entry: Entry) -> tuple[int, int] | None:
-        """Return which stamp an entry has, and what it was; None when this very object is not held."""
+        """Return which stamp an entry's key has and what it was, None when this very object is not held."""
         slot = self._slot(name_of(entry.key.digest, entry.variant))
         if slot is None or slot.entry is not entry or slot.stamp != self.stamps[slot.place]:
             return None
         return slot.place, slot.stamp
-
-    def holds(self, entry: Entry) -> bool:
-        """Tell whether this very object is held, and nobody has changed what lies behind."""
-        return self.mark(entry) is not None
-
-    def _stamp(self, digest: bytes) -> int:
-        return self.stamps[self._place(digest)]
 
     async def known(self, key: Key) -> bool:
         return await self._behind.known(key)
@@ -233,7 +233,9 @@ class MemoryTier:
     def _changed(self, name: Name, entry: Entry | None) -> None:
         """Hold what lies behind from now on; None: nothing does, or it must be looked at again."""
         self._reads.pop(key_part(name), None)
-        stamp = self._stamp(key_part(name))
+        self._take(name, entry, self._stamp(key_part(name)))
+
+    def _take(self, name: Name, entry: Entry | None, stamp: int) -> None:
         if entry is not None and self._slot(name) is not None and _is_resident(entry):
             self._replace(name, entry, stamp)
             return
@@ -247,8 +249,11 @@ class MemoryTier:
         """Hold what was found or stored behind, if it is asked for more than what it would push out."""
         name = name_of(entry.key.digest, entry.variant)
         if (slot := self._slot(name)) is not None:
-            if (slot.entry.state, slot.entry.meta) != (entry.state, entry.meta):
-                self._changed(name, entry)
+            if (slot.entry.state, slot.entry.meta) == (entry.state, entry.meta):
+                slot.stamp = stamp
+                return
+            self._reads.pop(key_part(name), None)
+            self._take(name, entry, stamp)
             return
         asked = self._asked.add(name)
         if asked > 1:  # a crawler asks once, and makes nobody older
@@ -284,9 +289,7 @@ class MemoryTier:
         elif (varying := self._varying.get(name)) is not None:  # not any more
             for variant in list(varying.held):
                 self.forget(variant)
-        self._probation[name] = _Slot(
-            entry, weight, self._place(entry.key.digest), stamp, asked, self._period
-        )
+        self._probation[name] = _Slot(entry, weight, asked, self._period, self.place(entry.key.digest), stamp)
         self.size_bytes += weight
 
     def _victims(self, weight: int, asked: int) -> list[Name] | None:

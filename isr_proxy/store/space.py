@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
-from isr_proxy.core.entry import BODIES_OFFSET, Meta
-from isr_proxy.core.key import Variant
 from isr_proxy.errors import StoreUnavailable
 from isr_proxy.store.catalog import Catalog
 from isr_proxy.store.company import BAD, DIRECTORIES, Company
@@ -21,7 +19,6 @@ from isr_proxy.store.layout import SHARDS, Layout, Name
 from isr_proxy.store.writing import allocated
 
 _FIXED_BYTES: Final = 64 * 1024  # lock, version, tmp/, bad/, pages/ themselves, a directory that grows
-_META_BYTES: Final = 4096  # estimate of what meta and padding add to a body
 _SPARE_FRACTION: Final = 64  # evict 1/64 of the store more than needed, so that it is not done every time
 _SPARE_MAX_BYTES: Final = 64 * 1024 * 1024
 
@@ -38,18 +35,6 @@ class StoreStat:
     bad_entries: int
     failures: int
     evictions: int
-
-
-def left_to_write(
-    tail_bytes: int, meta: Meta, variant: Variant, encodings: Sequence[tuple[str, bytes]]
-) -> int:
-    """Return an upper estimate of what a commit still writes, its index included."""
-    lines = sum(len(name) + len(value) + 16 for name, value in meta.lines)
-    tags = sum(2 * len(tag) + 8 for tag in meta.tags)
-    index = 2 * _META_BYTES if variant.headers else 0
-    copies = sum(len(content) + 64 for _, content in encodings)
-    names = 2 * (len(meta.path) + len(meta.query or "") + len(meta.host)) + 512
-    return BODIES_OFFSET + tail_bytes + lines + tags + index + copies + names
 
 
 class Reservation:

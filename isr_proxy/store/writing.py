@@ -26,6 +26,7 @@ from isr_proxy.core.entry import (
     encode_state,
     state_offset,
 )
+from isr_proxy.core.key import Variant
 from isr_proxy.core.value import Value
 from isr_proxy.errors import StoreError
 from isr_proxy.store.layout import Layout
@@ -34,6 +35,7 @@ from isr_proxy.store.reading import Stamp, read_head, stamp_of
 
 BLOCK_BYTES: Final = 4096
 _COPY_BYTES: Final = 1024 * 1024
+_INDEX_BYTES: Final = 8192  # estimate of an index and its padding
 Buffer = bytes | bytearray | memoryview
 
 
@@ -67,6 +69,22 @@ class Identity(Value, frozen=True):
     @property
     def size_bytes(self) -> int:
         return self.spilled_bytes + len(self.tail)
+
+
+def bodies_bytes(meta: Meta) -> int:
+    return sum(ref.size for ref in meta.bodies)
+
+
+def left_to_write(
+    tail_bytes: int, meta: Meta, variant: Variant, encodings: Sequence[tuple[str, bytes]]
+) -> int:
+    """Return an upper estimate of what a commit still writes, its index included."""
+    lines = sum(len(name) + len(value) + 16 for name, value in meta.lines)
+    tags = sum(2 * len(tag) + 8 for tag in meta.tags)
+    index = _INDEX_BYTES if variant.headers else 0
+    copies = sum(len(content) + 64 for _, content in encodings)
+    names = 2 * (len(meta.path) + len(meta.query or "") + len(meta.host)) + 512
+    return BODIES_OFFSET + tail_bytes + lines + tags + index + copies + names
 
 
 class Workshop:

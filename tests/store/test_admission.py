@@ -39,6 +39,7 @@ class Everything:
     def __init__(self) -> None:
         self.company = Alone()
         self.asked = 0
+        self.company = Alone()
         self.sizes: dict[Name, int] = {}
 
     def peek(self, key: Key, fields: Fields) -> Entry:
