@@ -40,7 +40,9 @@ class Goal:
         """Return the measured ratio, None where one of the two was not measured."""
         if self.measure is Measure.P99:
             mine, theirs = results.latency(self.mine.name), results.latency(self.theirs.name)
-            return ratio(mine.p99 if mine else None, theirs.p99 if theirs else None)
+            if mine is None or theirs is None or not (mine.is_kept and theirs.is_kept):
+                return None  # where the client was late, it was not the server that was measured
+            return ratio(mine.p99, theirs.p99)
         return ratio(results.cpu(self.case, self.mine.name), results.cpu(self.case, self.theirs.name))
 
 

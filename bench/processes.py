@@ -119,7 +119,7 @@ def _wait_for(port: int, process: subprocess.Popen[bytes], output: Path | None) 
         except OSError as error:
             if process.poll() is not None or time.monotonic() > deadline:
                 said = "" if output is None else output.read_text("utf-8", "replace").strip()[-1000:]
-                raise CannotStart(f"{process.args!r} does not listen on {port}. {said}") from error
+                raise CannotStart(f"It does not listen. {said}") from error
             time.sleep(0.02)
         else:
             return

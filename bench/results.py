@@ -5,10 +5,14 @@ Knows numbers and names. Must not know how they came about, nor how they are sho
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from statistics import median
+from typing import Final
 
 from bench.pacing import Paced
+
+_OWN_PLACE: Final = re.compile(r"/\S*/isr-bench-[^/\s]+/\d+/")  # which is gone, and nobody's business
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +53,9 @@ class Results:
 
     def note(self, text: str) -> None:
         """Remember once what could not be measured, and why."""
-        if text not in self.notes:
-            self.notes.append(text)
+        line = " ".join(_OWN_PLACE.sub("", text).split())
+        if line not in self.notes:
+            self.notes.append(line)
 
     def cpu(self, case: str, server: str) -> float | None:
         """Return the median of CPU microseconds per request."""
