@@ -101,13 +101,12 @@ class Space:
     async def make_room(self) -> None:
         """Evict until everything promised fits; StoreUnavailable when nothing is left to evict.
 
+        That is known only once everybody has written down what he stored: until then it looks promised.
         What is promised is said first, and looked at then: of two processes that promise at the same time, at
         least one sees both promises.
         """
         self.publish()
         while self.most_bytes() > self._max_size:
-            if self.most_bytes() - self._catalog.pages_bytes() > self._max_size:
-                raise StoreUnavailable("it does not fit into store.max_size, whatever is evicted")
             async with self._lock:
                 await self._company.lock_eviction()
                 try:
@@ -121,6 +120,8 @@ class Space:
         excess = self.most_bytes() - self._max_size
         if excess <= 0:
             return
+        if excess > self._catalog.pages_bytes():
+            raise StoreUnavailable("it does not fit into store.max_size, whatever is evicted")
         spare = min(self._max_size // _SPARE_FRACTION, _SPARE_MAX_BYTES)
         victims = await self._catalog.victims(excess + spare)
         if not victims:

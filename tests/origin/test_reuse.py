@@ -114,21 +114,24 @@ async def test_no_retry_after_the_first_byte_of_an_answer() -> None:
 # --- the limit ---
 
 
-async def test_law_8_connections_are_limited_and_waiters_served_in_order() -> None:
+@pytest.mark.parametrize("most", [1, 2])
+async def test_law_8_connections_are_limited_and_waiters_served_in_order(most: int) -> None:
     go, order = asyncio.Event(), []
 
     async def ask(client: Client, number: int) -> None:
         await body_of(client, get("/"))
         order.append(number)
 
-    async with ScriptedOrigin() as origin, asking(origin.url, max_connections=2) as client:
+    async with ScriptedOrigin() as origin, asking(origin.url, max_connections=most) as client:
         origin.on("/", [Wait(go), *page("x")])
         async with asyncio.TaskGroup() as group:
             for number in range(8):
                 group.create_task(ask(client, number))
-            await origin.received(2)
+            await origin.received(most)
             go.set()
-        assert (origin.connections, origin.concurrent_max, order) == (2, 2, sorted(order))
+        assert (origin.connections, origin.concurrent_max) == (most, most)
+        # Those that are answered at the same time may end in any order.
+        assert all(abs(place - number) < most for place, number in enumerate(order))
 
 
 async def test_no_free_connection_in_time() -> None:
