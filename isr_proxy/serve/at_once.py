@@ -114,9 +114,9 @@ class AtOnce:
     def _make(
         self, hot: HotLane, entry: Entry, route: Route, kind: Kind, at: Times, most_bytes: int
     ) -> Ready | None:
-        """Make an answer ready; None where its body cannot be sent at once."""
+        """Make an answer ready; None where its body cannot be sent at once, or nobody would keep it."""
         body = whole_body(entry, kind.encoding, most_bytes)
-        if body is None:
+        if body is None or not hot.may_keep(entry):
             return None
         status = hit_status(at, Reason.FRESH)
         head = entry_head(entry.meta, entry.state, route, kind.encoding, at, status, XCache.HIT)

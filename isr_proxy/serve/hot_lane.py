@@ -130,6 +130,10 @@ class HotLane:
             return None
         return ready
 
+    def may_keep(self, entry: Entry) -> bool:
+        """Tell whether answers from an entry may be kept: the hot tier holds it."""
+        return self._tier.mark(entry) is not None
+
     def keep(self, ready: Ready) -> None:
         """Keep an answer, if its entry is held by the hot tier."""
         digest = ready.entry.key.digest
