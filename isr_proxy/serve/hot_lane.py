@@ -55,6 +55,9 @@ class HotTier(Protocol):
     def stamps(self) -> Sequence[int]:
         """The stamps of all keys."""
 
+    def holds(self, entry: Entry) -> bool:
+        """Tell whether this very object is held."""
+
     def mark(self, entry: Entry) -> tuple[int, int] | None:
         """Return which stamp an entry's key has and what it was, None when this very object is not held."""
 
@@ -132,7 +135,7 @@ class HotLane:
 
     def may_keep(self, entry: Entry) -> bool:
         """Tell whether answers from an entry may be kept: the hot tier holds it."""
-        return self._tier.mark(entry) is not None
+        return self._tier.holds(entry)
 
     def keep(self, ready: Ready) -> None:
         """Keep an answer, if its entry is held by the hot tier."""
