@@ -6,6 +6,8 @@ import asyncio
 import os
 import signal
 import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from unittest.mock import patch
 
@@ -14,12 +16,13 @@ import pytest
 from isr_proxy.coord import host_log
 from isr_proxy.coord.board import Board
 from isr_proxy.coord.byte_locks import ByteLocks
+from isr_proxy.coord.leases import HostLeases
 from isr_proxy.coord.placard import Placard
 from isr_proxy.coord.wires import Letter, Wires
 from isr_proxy.core.purges import Scope, Selector, Subject
 from isr_proxy.errors import StoreUnavailable
 from tests.harness import eventually
-from tests.workers.seats import logs, seated
+from tests.workers.seats import Row, logs, seated
 
 PAGE = Subject("site.test", "/page", None, ("news",))
 NEWS = Selector(Scope.TAG, "news")
@@ -132,12 +135,20 @@ def test_an_inbox_outlives_who_reads_it() -> None:
 # --- leases ---
 
 
-async def test_law_3_a_lease_is_had_by_one_and_the_next_is_woken() -> None:
+@asynccontextmanager
+async def contended() -> AsyncIterator[tuple[Row, list[HostLeases], asyncio.Future[bytes | None]]]:
+    """Have the first of two workers hold a page's lease, and the other wait for it."""
     async with seated() as row:
-        one, other = row.leases()
+        leases = row.leases()
+        one, other = leases
         assert await one.acquire(b"page", 30.0) is None
         waiting = asyncio.ensure_future(other.acquire(b"page", 30.0))
         await eventually(lambda: row.board.row(1).waiting == 1)
+        yield row, leases, waiting
+
+
+async def test_law_3_a_lease_is_had_by_one_and_the_next_is_woken() -> None:
+    async with contended() as (row, (one, _other), waiting):
         assert not waiting.done()
         one.release(b"page")
         assert await asyncio.wait_for(waiting, 0.5) is None  # by the letter: nobody looks again that soon
@@ -145,32 +156,20 @@ async def test_law_3_a_lease_is_had_by_one_and_the_next_is_woken() -> None:
 
 
 async def test_law_3_who_waits_learns_what_came_of_it() -> None:
-    async with seated() as row:
-        one, other = row.leases()
-        assert await one.acquire(b"page", 30.0) is None
-        waiting = asyncio.ensure_future(other.acquire(b"page", 30.0))
-        await eventually(lambda: row.board.row(1).waiting == 1)
+    async with contended() as (_row, (one, other), waiting):
         one.release(b"page", b"it failed")
         assert await asyncio.wait_for(waiting, 0.5) == b"it failed"
         assert await other.acquire(b"page", 30.0) is None  # and the lease is free
 
 
 async def test_law_3_the_lease_of_the_dead_is_free_at_once() -> None:
-    async with seated() as row:
-        one, other = row.leases()
-        assert await one.acquire(b"page", 30.0) is None
-        waiting = asyncio.ensure_future(other.acquire(b"page", 30.0))
-        await eventually(lambda: row.board.row(1).waiting == 1)
+    async with contended() as (row, (_one, _other), waiting):
         row.die(0)
         assert await asyncio.wait_for(waiting, 0.5) is None
 
 
 async def test_law_3_should_a_letter_be_lost_who_waits_looks_for_himself() -> None:
-    async with seated() as row:
-        one, other = row.leases()
-        assert await one.acquire(b"page", 30.0) is None
-        waiting = asyncio.ensure_future(other.acquire(b"page", 30.0))
-        await eventually(lambda: row.board.row(1).waiting == 1)
+    async with contended() as (row, (one, _other), waiting):
         with patch.object(row.wires, "send", return_value=True):
             one.release(b"page")
         assert await asyncio.wait_for(waiting, 5.0) is None
@@ -186,11 +185,7 @@ async def test_law_8_nobody_waits_for_ever() -> None:
 
 
 async def test_law_3_who_stops_waiting_has_nothing() -> None:
-    async with seated() as row:
-        one, other = row.leases()
-        assert await one.acquire(b"page", 30.0) is None
-        waiting = asyncio.ensure_future(other.acquire(b"page", 30.0))
-        await eventually(lambda: row.board.row(1).waiting == 1)
+    async with contended() as (row, (one, _other), waiting):
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
         one.release(b"page")
