@@ -7,7 +7,8 @@ as the origin says (an hour), connections are kept, to visitors and to the origi
 - nginx: `sendfile`, and `open_file_cache`, without which it opens the file again for each hit (a fifth of
   its CPU). A gzip page is cached as the origin's gzip, under a key with what `Accept-Encoding` comes down to;
   compressing for each request would cost it many times more.
-- HAProxy and Varnish keep their pages in memory. HAProxy keys on `Accept-Encoding` with `process-vary`.
+- HAProxy and Varnish keep their pages in memory: 1.5 and 4 GB. HAProxy keys on `Accept-Encoding` with
+  `process-vary`. isr-proxy gets 2 GiB where the pages are 1 GB, and else its default of 128 MiB.
 - Varnish has its threads as by default: one waits, one of a pool answers.
 - isr-proxy makes its own compressed copies; only `/gzip/` is to be compressed, as with the others.
 """

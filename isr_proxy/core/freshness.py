@@ -74,6 +74,16 @@ def _phase(life: Lifetime, left: float) -> Phase:
     return Phase.DEAD
 
 
+def fresh_times(state: State, ttl: float, now: float) -> Times | None:
+    """Judge again an entry that was fresh, with the ttl of its lifetime, as long as no purge came.
+
+    None: it is not fresh any more, or the clock went back to before it was fetched.
+    """
+    age = state.initial_age + abs(now - state.fetched_at)
+    left = ttl - age
+    return Times(age, left, Phase.FRESH) if left > 0 and now >= state.fetched_at else None
+
+
 def reads_the_same_until(at: Times, now: float) -> float:
     """Return the last instant at which a fresh page's age and ttl are the same in whole seconds.
 

@@ -31,10 +31,9 @@ from isr_proxy.origin.parser import (
     HEAD_BYTES_MAX,
     Framing,
     HeadParser,
-    Message,
+    Parsed,
     bad_response,
     framing_of,
-    head_of,
     keeps_alive,
     require_c_parser,
 )
@@ -255,17 +254,18 @@ class Connection(asyncio.Protocol):
             if end is None:
                 self._partial = data
                 return
-            message = self._heads.feed(data[:size])
+            parsed = self._heads.feed(data[:size])
             data, start = data[size:], 0
-            if message is not None:
-                self._take(exchange, message, data)
+            if parsed is not None:
+                self._take(exchange, parsed, data)
 
-    def _take(self, exchange: Exchange, message: Message, rest: bytes) -> None:
+    def _take(self, exchange: Exchange, parsed: Parsed, rest: bytes) -> None:
         """Act on one head; `rest` is what came behind it."""
+        message, head = parsed
         if message.code == 101:
-            self._switch(exchange, message, rest)
+            self._switch(exchange, parsed, rest)
         elif message.code >= 200:
-            self._start_body(exchange, message, rest)
+            self._start_body(exchange, parsed, rest)
         else:
             exchange.interims += 1
             if exchange.interims > INTERIMS_MAX:
@@ -273,10 +273,10 @@ class Connection(asyncio.Protocol):
             if message.code == 100 and self._permission is not None:
                 self._permission.set()
             if exchange.on_interim is not None:
-                exchange.on_interim(head_of(message))
+                exchange.on_interim(head)
 
-    def _start_body(self, exchange: Exchange, message: Message, rest: bytes) -> None:
-        method, head = exchange.method, head_of(message)
+    def _start_body(self, exchange: Exchange, parsed: Parsed, rest: bytes) -> None:
+        method, (message, head) = exchange.method, parsed
         framing = exchange.framing = framing_of(method, head)
         # An origin that answers before it has read the request may never read the rest of it, nor may one
         # that expects no body: it would take the body for the next request (CL.0).
@@ -335,14 +335,14 @@ class Connection(asyncio.Protocol):
 
     # --- a tunnel ---
 
-    def _switch(self, exchange: Exchange, message: Message, rest: bytes) -> None:
-        if exchange.upgrade is None or "Upgrade" not in message.headers:
+    def _switch(self, exchange: Exchange, parsed: Parsed, rest: bytes) -> None:
+        if exchange.upgrade is None or "Upgrade" not in parsed.message.headers:
             raise bad_response("it switched protocols without being asked")
         self.phase = Phase.TUNNEL
         if self._timer is not None:  # a tunnel may be silent for as long as it likes
             self._timer.cancel()
             self._timer = None
-        exchange.receiver.begin(head_of(message), None)
+        exchange.receiver.begin(parsed.head, None)
         if rest:
             exchange.receiver.feed(rest)
 

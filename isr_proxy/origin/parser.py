@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from aiohttp import http_parser
 from aiohttp.http_exceptions import HttpProcessingError
@@ -56,6 +56,27 @@ class Message(Protocol):
     chunked: bool
 
 
+class Parsed(NamedTuple):
+    """One head: as it was parsed, and as a core value."""
+
+    message: Message
+    head: Head
+
+
+# An origin says many a head again and again; the very bytes again are not parsed again.
+_KNOWN: Final[dict[bytes, Parsed]] = {}
+_KNOWN_MOST: Final = 256
+_KNOWN_BYTES_MAX: Final = 2048
+
+
+def _remember(head: bytes, parsed: Parsed) -> None:
+    if len(head) > _KNOWN_BYTES_MAX:
+        return
+    if len(_KNOWN) >= _KNOWN_MOST:
+        _KNOWN.clear()
+    _KNOWN[head] = parsed
+
+
 class _Unflowing:
     """Stands in for aiohttp's protocol, whose flow control is ours."""
 
@@ -77,8 +98,11 @@ class HeadParser:
         self._loop = loop
         self._parser = _new_parser(loop)
 
-    def feed(self, head: bytes) -> Message | None:
-        """Return the message of one head; None for blank lines before it. OriginProtocol if it is none."""
+    def feed(self, head: bytes) -> Parsed | None:
+        """Return what one head says; None for blank lines before it. OriginProtocol if it is none."""
+        return _KNOWN.get(head) or self._parse(head)
+
+    def _parse(self, head: bytes) -> Parsed | None:
         try:
             messages, _, _ = self._parser.feed_data(head)
         except HttpProcessingError as error:
@@ -87,9 +111,12 @@ class HeadParser:
             return None
         message: Message = messages[0][0]
         _check(message, head)
-        if message.code < 200 and message.should_close:
+        parsed = Parsed(message, _head_of(message))
+        if message.code >= 200 and not message.should_close:  # this parser is as it was before
+            _remember(head, parsed)
+        elif message.code < 200 and message.should_close:
             self._parser = _new_parser(self._loop)  # it would take nothing more, yet the answer is to come
-        return message
+        return parsed
 
 
 def _new_parser(loop: asyncio.AbstractEventLoop) -> Any:
@@ -126,7 +153,7 @@ def _check(message: Message, head: bytes) -> None:
 _CLEAN: Final = bytes(byte for byte in range(256) if byte in b"\t\r\n" or 0x20 <= byte != 0x7F)
 
 
-def head_of(message: Message) -> Head:
+def _head_of(message: Message) -> Head:
     """Turn a parsed message into a core value; the raw lines are kept, nothing is copied."""
     reason = message.reason
     if not reason.isascii():

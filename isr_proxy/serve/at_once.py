@@ -7,6 +7,9 @@ nor what is done where this is not enough: that is the engine's loop, which deci
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from msgspec import structs
 
 from isr_proxy.core.decision import LookUp, Serve, ServeAndRegenerate, ServeStale, Stored
 from isr_proxy.core.freshness import Times
@@ -31,6 +34,21 @@ from isr_proxy.serve.respond import (
 from isr_proxy.serve.variances import covers
 from isr_proxy.serve.wire import encode_whole
 from isr_proxy.store.base import Entry, Store
+from isr_proxy.store.opened import FileId, ResidentBodies
+from isr_proxy.store.slices import FileSlice
+
+# Of a page that is read from its file each time.
+_NOWHERE: Final = ResidentBodies({}, FileId(0, b""))
+
+
+class _Hit(NamedTuple):
+    """A page that is served fresh."""
+
+    request: Request
+    entry: Entry
+    route: Route
+    at: Times
+    now: float
 
 
 class AtOnce:
@@ -62,7 +80,8 @@ class AtOnce:
         route = plan.match.route
         match decision:
             case Serve(at, reason):
-                is_sent = self._repeat(request, delivery, found, route, at, now, epoch) or delivery.at_once(
+                hit = _Hit(request, found, route, at, now)
+                is_sent = self._repeat(delivery, hit, epoch) or delivery.at_once(
                     found, route, at, hit_status(at, reason), XCache.HIT, reason
                 )
             case ServeStale(at, reason):
@@ -80,50 +99,52 @@ class AtOnce:
 
     # --- making it ready ---
 
-    def _repeat(
-        self,
-        request: Request,
-        delivery: Delivery,
-        entry: Entry,
-        route: Route,
-        at: Times,
-        now: float,
-        epoch: int,
-    ) -> bool:
+    def _repeat(self, delivery: Delivery, hit: _Hit, epoch: int) -> bool:
         """Send a hit that is ready, or make it so."""
-        hot = self._hot
-        if hot is None or b"range" in request.fields or not may_repeat(entry, at, now):
+        hot, request = self._hot, hit.request
+        if hot is None or b"range" in request.fields or not may_repeat(hit.entry, hit.at, hit.now):
             return False
-        ready = self._ready(hot, request, entry, route, at, delivery.most_at_once)
+        encoding = pick_encoding(request, hit.entry.meta)
+        kind = Kind(hit.entry.variant, encoding, request.method, False)
+        ready = self._ready(hot, kind, hit)
+        if ready is not None and is_unchanged(request.fields, ready.validators):
+            ready = self._ready(hot, kind._replace(is_304=True), hit)
         if ready is None:
             return False
-        if not ready.holds(now, epoch):
-            ready.renew(at, now, epoch)
-        return delivery.repeat(ready, is_plain=is_plain(request, route))
+        if not ready.holds(hit.now, epoch):
+            ready.renew(hit.at, hit.now, epoch)
+        body = whole_body(hit.entry, encoding, delivery.most_at_once) if ready.body_bytes else b""
+        return body is not None and delivery.repeat(ready, body, is_plain=is_plain(request, hit.route))
 
-    def _ready(
-        self, hot: HotLane, request: Request, entry: Entry, route: Route, at: Times, most_bytes: int
-    ) -> Ready | None:
-        kind = Kind(entry.variant, pick_encoding(request, entry.meta), request.method, False)
-        whole = hot.find(entry, route, kind) or self._make(hot, entry, route, kind, at, most_bytes)
-        if whole is None or not is_unchanged(request.fields, whole.validators):
-            return whole
-        kind = kind._replace(is_304=True)
-        return hot.find(entry, route, kind) or self._make(hot, entry, route, kind, at, most_bytes)
+    def _ready(self, hot: HotLane, kind: Kind, hit: _Hit) -> Ready | None:
+        return hot.find(hit.entry, hit.route, kind) or _made(hot, kind, hit)
 
-    def _make(
-        self, hot: HotLane, entry: Entry, route: Route, kind: Kind, at: Times, most_bytes: int
-    ) -> Ready | None:
-        """Make an answer ready; None where its body cannot be sent at once, or nobody would keep it."""
-        body = whole_body(entry, kind.encoding, most_bytes)
-        if body is None or not hot.may_keep(entry):
-            return None
-        status = hit_status(at, Reason.FRESH)
-        head = entry_head(entry.meta, entry.state, route, kind.encoding, at, status, XCache.HIT)
-        has = validators(head, entry.meta)
-        if kind.is_304:
-            head = not_modified(head)
-        is_bodiless = kind.method == "HEAD" or not head.has_body
-        ready = Ready(entry, route, kind, encode_whole(head, body), b"" if is_bodiless else body, has)
-        hot.keep(ready)
-        return ready
+
+def _made(hot: HotLane, kind: Kind, hit: _Hit) -> Ready | None:
+    """Make an answer ready; None where its body is not in memory, or nobody would keep it."""
+    entry = hit.entry
+    content = entry.bodies.resident(kind.encoding)
+    if content is None:
+        return None
+    head = entry_head(
+        entry.meta,
+        entry.state,
+        hit.route,
+        kind.encoding,
+        hit.at,
+        hit_status(hit.at, Reason.FRESH),
+        XCache.HIT,
+    )
+    has = validators(head, entry.meta)
+    if kind.is_304:
+        head = not_modified(head)
+    is_bodiless = kind.method == "HEAD" or not head.has_body
+    body: bytes | FileSlice | None = b"" if is_bodiless else content
+    if not hot.is_held(entry):
+        body = hot.slice_of(entry, None if is_bodiless else kind.encoding)
+        entry = structs.replace(entry, bodies=_NOWHERE)
+    if body is None:
+        return None
+    ready = Ready(entry, hit.route, kind, encode_whole(head, content), body, has)
+    hot.keep(ready)
+    return ready

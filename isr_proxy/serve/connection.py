@@ -5,17 +5,16 @@ decisions; a complete head becomes an Exchange and goes to the handler it was gi
 
 One request at a time: what follows it on the wire is kept, unparsed, until it is answered and the answer is
 taken; the Intake tells where it ends. Three lanes answer it, and all of them say the same bytes: a head that
-is known gets what is ready for it (hot), what takes no waiting is answered where it is parsed (warm), a task
-does the rest (cold). Private to aiohttp and used here: its request parser's `message_consumed`, and
-`BaseProtocol`'s flow control.
+is known gets what is ready for it (hot: knowing.py), what takes no waiting is answered where it is parsed
+(warm), a task does the rest (cold). Private to aiohttp and used here: its request parser's
+`message_consumed`, and `BaseProtocol`'s flow control.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Mapping
-from sys import maxsize
+from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 import structlog
@@ -23,7 +22,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_writer import HttpVersion11
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
-from isr_proxy.core.arrival import is_in, tunnel_protocols
+from isr_proxy.core.arrival import tunnel_protocols
 from isr_proxy.core.chunks import BadChunks
 from isr_proxy.core.http import Fields, Request, content_length
 from isr_proxy.core.limits import STATUSES
@@ -35,8 +34,8 @@ from isr_proxy.serve.front_parser import Message, new_parser
 from isr_proxy.serve.heard import Heard
 from isr_proxy.serve.hot_lane import NO_HEADS, Known
 from isr_proxy.serve.intake import Intake
-from isr_proxy.serve.link import FOREVER, JOIN_BYTES, Link
-from isr_proxy.serve.loans import PIECE_BYTES
+from isr_proxy.serve.knowing import GOES_ON, Knowing
+from isr_proxy.serve.link import FOREVER
 from isr_proxy.serve.refusal import Refusal, limit_broken
 from isr_proxy.serve.shared import Shared
 from isr_proxy.serve.tunnel import VisitorTunnel
@@ -49,30 +48,21 @@ _MAX_LINGERING: Final = 256  # of those who were not let in: a moment each, to t
 _AT_ONCE: Final = 16  # requests in a row, before others have their turn
 
 
-class Connection(Link):
+class Connection(Knowing):
     """One visitor's connection."""
 
     def __init__(
         self, front: Shared[Connection], loop: asyncio.AbstractEventLoop, ticket: Ticket | None = None
     ) -> None:
-        limits = front.limits
-        super().__init__(loop, limits, front.loans)
-        self._requests: Any = new_parser(self, loop, limits)
+        super().__init__(front, loop)
+        self._requests: Any = new_parser(self, loop, front.limits)
         self._parser = self._requests
         self._intake = Intake()
-        self._front = front
         self._ticket = ticket
-        self._message: Message | None = None  # the head of the request that is answered now
         self._is_serving = False  # somebody has heard of it
-        self._heads: Mapping[bytes, Known] = NO_HEADS  # that are known on such a connection
-        self._known: Mapping[bytes, Known] = NO_HEADS  # the same, while nothing but a whole head may come
-        self._raw: bytes | None = None  # the head that is answered now, if it came by itself
-        self._most_known = maxsize if limits.max_requests is None else limits.max_requests - 1
-        self._grace = limits.idle_timeout + 1.0  # deadlines are looked at once a second
         self._tunnel: VisitorTunnel | None = None
         self._has_eof = False
         self._is_idle = True  # no byte of a request has come
-        self.requests_taken = 0
         self._head_bytes = 0  # of the head that is coming in
         self._is_broken = False  # where the next request begins cannot be told any more
         self._protocols: str | None = None  # of an upgrade that is asked for
@@ -90,14 +80,6 @@ class Connection(Link):
         self.deadline = time.monotonic() + self.limits.head_timeout
         self.reconfigured()
         self._known = self._heads
-
-    def reconfigured(self) -> None:
-        """Look for known heads where those of such a connection are; other limits refuse other heads."""
-        front, self._heads = self._front, NO_HEADS
-        if front.hot is not None and not front.is_draining and self.limits == front.limits:
-            self._heads = front.hot.heads(self._scheme, is_trusted=is_in(self._peer, front.trusted))
-        if self._known is not NO_HEADS:
-            self._known = self._heads
 
     def _turn_away(self, reason: Reason) -> None:
         """Say that there is no room. What he has sent is thrown away for a moment, where that many may."""
@@ -143,7 +125,9 @@ class Connection(Link):
 
     def data_received(self, data: bytes) -> None:
         known = self._known.get(data)
-        if known is not None and self._answer_again(known):
+        if known is not None and (
+            self._answer_again(known) if isinstance(known, Known) else self._pass_again(known)
+        ):
             return
         if self._is_lingering or self._is_broken:
             return  # nothing behind what was no HTTP can be told to be a request
@@ -155,39 +139,6 @@ class Connection(Link):
             return
         self._read(data)
         self._go_on()
-
-    def _answer_again(self, known: Known) -> bool:
-        """Send what a known head gets; False where it must be decided anew (the hot lane)."""
-        front, ready, transport = self._front, known.ready, self.transport
-        hot = front.hot
-        if hot is None or transport is None or self.requests_taken >= self._most_known:
-            return False
-        sent_bytes = len(ready.body)
-        if sent_bytes > PIECE_BYTES and sent_bytes > self.most_at_once:
-            return False
-        now = front.now()
-        is_same = (
-            ready.since <= now <= ready.until
-            and ready.sequence == hot.epochs[0]
-            and ready.stamp == hot.stamps[ready.place]
-        )
-        if not (is_same or hot.renew(ready, now)):
-            return False
-        self.requests_taken += 1
-        if self.requests_taken == 1:
-            front.idle[self] = 1
-        self.deadline = front.looked_at + self._grace
-        if sent_bytes <= JOIN_BYTES:
-            transport.write(ready.head + ready.body)
-        else:
-            transport.writelines((ready.head, ready.body))
-        ready.hits += 1
-        repeats = known.repeats
-        repeats.count += 1
-        repeats.sent_bytes += sent_bytes
-        if known.each is not None:
-            known.each(self._client if known.client is None else known.client)
-        return True
 
     def _read(self, data: bytes) -> None:
         """Take what came of the request that is answered now, or of the one that comes."""
@@ -341,7 +292,6 @@ class Connection(Link):
 
     def _serve(self, message: Message) -> None:
         """Answer one request at once, or have a task do it; then take the next or close."""
-        self._is_serving = True
         request = self._settle(message)
         if not isinstance(request, Request):
             self._answer_error(*request)
@@ -349,7 +299,13 @@ class Connection(Link):
             return
         # What follows an upgrade that was refused may be in the other protocol already.
         wants_close = message.should_close or message.upgrade
-        exchange = HttpExchange(self, request, Manners(message.version >= HttpVersion11, wants_close))
+        manners = GOES_ON
+        if wants_close or message.version < HttpVersion11:
+            manners = Manners(message.version >= HttpVersion11, wants_close)
+        self._answer(HttpExchange(self, request, manners))
+
+    def _answer(self, exchange: HttpExchange) -> None:
+        self._is_serving = True
         try:
             rest = self._front.handle(exchange)
         except Exception as error:
@@ -360,6 +316,7 @@ class Connection(Link):
             self._end(keep=exchange.may_keep_alive())
         elif isinstance(rest, Flow):
             self.task = rest
+            self._learn_pass(exchange)
         else:
             self.task = self._loop.create_task(self._finish(exchange, rest))
 
@@ -387,12 +344,6 @@ class Connection(Link):
             if not exchange.has_started:
                 self._answer_error(500, Reason.INTERNAL)
         self._end(keep=False)
-
-    def _learn(self, exchange: HttpExchange) -> None:
-        """Remember which answer this head gets."""
-        heads, hot, raw, ready = self._heads, self._front.hot, self._raw, exchange.ready
-        if hot is not None and isinstance(heads, dict) and raw is not None and ready is not None:
-            hot.learn(heads, raw, *ready)
 
     def _settle(self, message: Message) -> Request | tuple[int, Reason]:
         """Return the request, or what it is refused with."""
@@ -467,6 +418,10 @@ class Connection(Link):
             self.transport.write(refusal.encode())
 
     # --- what an exchange needs ---
+
+    @property
+    def _wire(self) -> Connection:
+        return self
 
     @property
     def trailers(self) -> Fields:

@@ -94,17 +94,15 @@ class Delivery:
         """Return how large a body may be that is sent without waiting for the visitor."""
         return self._exchange.most_at_once
 
-    def repeat(self, ready: Ready, *, is_plain: bool) -> bool:
-        """Send a hit that is ready; False where this visitor's framing is another.
+    def repeat(self, ready: Ready, body: bytes, *, is_plain: bool) -> bool:
+        """Send a hit whose head is ready; False where this visitor's framing is another.
 
         `is_plain`: the same head gets the same answer as long as that is ready.
         """
-        if len(ready.body) > self._exchange.most_at_once:
-            return False
-        if not self._exchange.repeat(ready.head, ready.body):
+        if not self._exchange.repeat(ready.head, body):
             return False
         meta, is_304 = ready.entry.meta, ready.kind.is_304
-        outcome = self._outcome(304 if is_304 else meta.status, XCache.HIT, Reason.FRESH, len(ready.body))
+        outcome = self._outcome(304 if is_304 else meta.status, XCache.HIT, Reason.FRESH, ready.body_bytes)
         self._record(outcome)
         if is_plain:
             self._exchange.answered(ready, outcome)

@@ -128,7 +128,8 @@ class Engine:
         delivery = Delivery(exchange, self._observer, self._now)
         if exchange.request.method == "PURGE" and self.purge_method is not None:
             return self._told(delivery, self.purge_method.handle(exchange, delivery))
-        plan = on_arrival(exchange.request, self.settings, self.routes)
+        again = exchange.passed
+        plan = on_arrival(exchange.request, self.settings, self.routes) if again is None else again.plan
         try:
             if isinstance(plan, LookUp):
                 delivery.route = plan.match.route

@@ -11,8 +11,10 @@ from typing import Protocol
 
 from isr_proxy.core.chunks import NO_TRAILERS
 from isr_proxy.core.http import Fields, Head, Request
+from isr_proxy.serve.known_passes import PassedOn
 from isr_proxy.serve.outcome import Outcome
 from isr_proxy.serve.ready import Ready
+from isr_proxy.serve.relays import Written
 
 
 class Tunnel(Protocol):
@@ -53,6 +55,7 @@ class Exchange(Protocol):
     """A visitor's request, and his one response. VisitorGone is raised once he has hung up."""
 
     request: Request
+    passed: PassedOn | None  # what became of it, where it is passed as it came
 
     @property
     def body_bytes(self) -> int | None:
@@ -84,8 +87,11 @@ class Exchange(Protocol):
     def answered(self, ready: Ready, outcome: Outcome) -> None:
         """Note that whoever sends this very request gets this answer, as long as it is ready."""
 
-    def start(self, head: Head, length: int | None) -> None:
-        """Begin a streamed response; of unknown length it is chunked, or ends with the connection."""
+    def start(self, head: Head, length: int | None, written: Written | None = None) -> None:
+        """Begin a streamed response; of unknown length it is chunked, or ends with the connection.
+
+        `written` remembers how this very head was written before.
+        """
 
     async def write(self, chunk: bytes) -> None:
         """Send a piece, and wait while the visitor's side is full."""

@@ -21,7 +21,9 @@ from isr_proxy.origin.client import Answer, Client, Outgoing
 from isr_proxy.origin.outgoing import TAKES_TRAILERS, write_head
 from isr_proxy.serve.deliver import Delivery, failure_status
 from isr_proxy.serve.exchange import Exchange, Flow
+from isr_proxy.serve.known_passes import PassedOn
 from isr_proxy.serve.plain_pass import PlainPass
+from isr_proxy.serve.relays import Relays
 from isr_proxy.serve.respond import forward_status
 from isr_proxy.serve.tunnel import join
 
@@ -41,16 +43,17 @@ class Passthrough:
         self._client = client
         self._after = after
         self._now = now
+        self._relays = Relays()
         self._telling: set[asyncio.Task[None]] = set()
 
     def start(self, exchange: Exchange, delivery: Delivery, plan: Pass) -> Flow | None:
         """Pass a plain request without a task, where a connection is at hand; None: `handle` does it."""
+        if (again := exchange.passed) is not None:
+            return self._begin(exchange, delivery, again)
         request = exchange.request
         is_plain = request.method in ("GET", "HEAD") and not request.has_body and request.upgrade is None
         if not is_plain or b"content-length" in request.fields:  # a body that is said to be empty goes along
             return None
-        delivery.route = None if plan.match is None else plan.match.route
-        passed = PlainPass(exchange, delivery, plan.reason, self._now)
         lines = visitor_fields(request).lines
         hops = TAKES_TRAILERS if accepts_trailers(request) else ()
         host = self._settings.origin.host or request.host
@@ -58,7 +61,14 @@ class Passthrough:
             head = write_head(request.method, request.target, host, lines, hops)
         except OriginError:
             return None
-        return passed if passed.start(self._client, head) else None
+        exchange.passed = PassedOn(plan, head)
+        return self._begin(exchange, delivery, exchange.passed)
+
+    def _begin(self, exchange: Exchange, delivery: Delivery, passed: PassedOn) -> Flow | None:
+        plan = passed.plan
+        delivery.route = None if plan.match is None else plan.match.route
+        flow = PlainPass(exchange, delivery, plan.reason, self._now, self._relays)
+        return flow if flow.start(self._client, passed.head) else None
 
     async def handle(self, exchange: Exchange, delivery: Delivery, reason: Reason) -> Head | None:
         """Pass one request; returns the head of the origin's answer, None where there was none."""

@@ -18,7 +18,8 @@ from isr_proxy.errors import OriginError, VisitorGone
 from isr_proxy.origin.client import Call, Client, Question
 from isr_proxy.serve.deliver import Delivery, failure_status
 from isr_proxy.serve.exchange import Exchange, Flow
-from isr_proxy.serve.respond import forward_status, relayed_head, relayed_trailers
+from isr_proxy.serve.relays import Relays
+from isr_proxy.serve.respond import forward_status, relayed_trailers
 
 _log = structlog.get_logger("isr_proxy.pass")
 
@@ -26,15 +27,31 @@ _log = structlog.get_logger("isr_proxy.pass")
 class PlainPass(Flow):
     """One request on its way, from `start` to the one Outcome."""
 
-    __slots__ = ("_call", "_delivery", "_exchange", "_head", "_is_held", "_now", "_reason", "_sent_bytes")
+    __slots__ = (
+        "_call",
+        "_delivery",
+        "_exchange",
+        "_head",
+        "_is_held",
+        "_now",
+        "_reason",
+        "_relays",
+        "_sent_bytes",
+    )
 
     def __init__(
-        self, exchange: Exchange, delivery: Delivery, reason: Reason, now: Callable[[], float]
+        self,
+        exchange: Exchange,
+        delivery: Delivery,
+        reason: Reason,
+        now: Callable[[], float],
+        relays: Relays,
     ) -> None:
         self._exchange = exchange
         self._delivery = delivery
         self._reason = reason
         self._now = now
+        self._relays = relays
         self._call: Call | None = None  # until the end
         self._head: Head | None = None  # of the answer, once it came
         self._sent_bytes = 0
@@ -54,7 +71,8 @@ class PlainPass(Flow):
             body_bytes = content_length(head.fields)  # repeated, though no body follows
         status = forward_status(self._reason, status=head.status)
         exchange.hold()  # what came with the head goes with it
-        exchange.start(relayed_head(head, status, XCache.PASS, self._now()), body_bytes)
+        relay = self._relays.of(head, status, self._now())
+        exchange.start(relay.head, body_bytes, relay.written)
 
     def feed(self, chunk: bytes) -> None:
         self._exchange.hold()

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from isr_proxy.core.freshness import Times, reads_the_same_until, remaining
+from isr_proxy.core.freshness import Times, lifetime, reads_the_same_until, remaining
 from isr_proxy.core.key import Variant
 from isr_proxy.core.settings import Route
 from isr_proxy.serve.respond import Validators
 from isr_proxy.store.base import Entry
+from isr_proxy.store.slices import FileSlice
 
 _AGE: Final = b"\r\nAge: "
 _TTL: Final = b"\r\nCache-Status: isr-proxy; hit; ttl="
@@ -29,14 +30,18 @@ class Kind(NamedTuple):
 
 
 class Ready:
-    """One answer from the hot tier to whoever speaks HTTP/1.1 and stays: a page, its head alone, or a 304.
+    """One answer to whoever speaks HTTP/1.1 and stays: a page, its head alone, or a 304.
 
     It reads as it should from `since` to `until`, both included, as long as no purge came after `sequence`.
+    The body of a page that the hot tier does not hold is read from its `file`, each time.
     """
 
     __slots__ = (
+        "_parts",
         "body",
+        "body_bytes",
         "entry",
+        "file",
         "head",
         "hits",
         "kind",
@@ -46,25 +51,39 @@ class Ready:
         "since",
         "stamp",
         "taken_bytes",
+        "ttl",
         "until",
         "validators",
     )
 
     def __init__(
-        self, entry: Entry, route: Route, kind: Kind, head: bytes, body: bytes, has: Validators
+        self, entry: Entry, route: Route, kind: Kind, head: bytes, body: bytes | FileSlice, has: Validators
     ) -> None:
         """`head` is that of a hit, whatever its Age and ttl."""
         self.entry = entry
         self.route = route
         self.kind = kind
         self.head = head
-        self.body = body
+        self.body = body if isinstance(body, bytes) else b""
+        self.file = None if isinstance(body, bytes) else body
+        self.body_bytes = len(body) if isinstance(body, bytes) else body.size_bytes
+        self.ttl = lifetime(entry.meta, route).ttl
+        self._parts = _around_what_ages(head)
         self.hits = 0  # that the tier was not told of
         self.validators = has
         self.since = self.until = float("-inf")
         self.sequence = -1
         self.place = self.stamp = 0
-        self.taken_bytes = _OVERHEAD_BYTES + len(head)  # of memory, with the request heads it is known by
+        self.taken_bytes = _OVERHEAD_BYTES + 2 * len(head)  # of memory, with the request heads it is known by
+
+    def is_of(self, entry: Entry, route: Route) -> bool:
+        """Tell whether it was made of this entry: the very object, or one read from the same file."""
+        if self.route is not route:
+            return False
+        mine = self.entry
+        if self.file is None:
+            return mine is entry
+        return (mine.state, mine.meta) == (entry.state, entry.meta)
 
     def holds(self, now: float, sequence: int) -> bool:
         """Tell whether it may be sent as it is."""
@@ -72,11 +91,17 @@ class Ready:
 
     def renew(self, at: Times, now: float, sequence: int) -> None:
         """Say how old the page is now."""
-        before, _, rest = self.head.rpartition(_AGE)
-        between, _, tail = rest.rpartition(_TTL)
-        between = between[between.find(b"\r\n") :] if b"\r\n" in between else b""
-        after = tail[tail.index(b"\r\n") :]
-        parts = (before, _AGE, b"%d" % int(at.age), between, _TTL, b"%d" % remaining(at.ttl), after)
-        self.head = b"".join(parts)
+        before, between, after = self._parts
+        self.head = b"%b%d%b%d%b" % (before, int(at.age), between, remaining(at.ttl), after)
         self.since, self.until = now, reads_the_same_until(at, now)
         self.sequence = sequence
+        if self.file is not None:
+            self.file.let_go()
+
+
+def _around_what_ages(head: bytes) -> tuple[bytes, bytes, bytes]:
+    """Return what stands before the age, between it and the ttl, and behind that."""
+    before, _, rest = head.rpartition(_AGE)
+    between, _, after = rest.rpartition(_TTL)
+    _, line_break, more = between.partition(b"\r\n")
+    return before + _AGE, line_break + more + _TTL, after[after.index(b"\r\n") :]

@@ -19,8 +19,10 @@ from isr_proxy.core.reason import Reason
 from isr_proxy.core.value import Value
 from isr_proxy.errors import BodyRefused, VisitorGone
 from isr_proxy.serve.exchange import Tunnel
+from isr_proxy.serve.known_passes import PassedOn
 from isr_proxy.serve.outcome import Outcome
 from isr_proxy.serve.ready import Ready
+from isr_proxy.serve.relays import Written
 from isr_proxy.serve.tunnel import Raw, VisitorTunnel
 
 
@@ -107,8 +109,12 @@ _NOT_IN_INTERIM: Final = PRIVATE_FIELDS | {b"content-length", b"x-cache", b"cach
 class HttpExchange:
     """One request of a connection, and its response (serve/exchange.py)."""
 
-    def __init__(self, wire: Wire, request: Request, manners: Manners) -> None:
+    def __init__(
+        self, wire: Wire, request: Request, manners: Manners, passed: PassedOn | None = None
+    ) -> None:
+        """`passed` is what became of this very request before."""
         self.request = request
+        self.passed = passed
         self._wire = wire
         self._is_http11 = manners.is_http11
         self._wants_close = manners.wants_close
@@ -181,7 +187,7 @@ class HttpExchange:
     def answered(self, ready: Ready, outcome: Outcome) -> None:
         self.ready = (ready, outcome)
 
-    def start(self, head: Head, length: int | None) -> None:
+    def start(self, head: Head, length: int | None, written: Written | None = None) -> None:
         more: list[tuple[bytes, bytes]] = []
         if length is not None and head.has_body:
             more.append((b"Content-Length", b"%d" % length))
@@ -192,16 +198,22 @@ class HttpExchange:
             self._is_chunked = True
         elif head.has_body:
             self._has_framing = False
-        self._put(self._encode(head, more))
+        self._put(self._encode(head, more, written))
 
-    def _encode(self, head: Head, more: list[tuple[bytes, bytes]]) -> bytes:
+    def _encode(self, head: Head, more: list[tuple[bytes, bytes]], written: Written | None = None) -> bytes:
         self.has_started = True
         if not self.may_keep_alive():
             self._wants_close = True  # what was said holds, though the rest of the body may come yet
             more.append(CLOSE)
         elif not self._is_http11:
             more.append(_KEEP_ALIVE)
-        return encode_head(head, more)
+        if written is None:
+            return encode_head(head, more)
+        framing = tuple(more)
+        raw = written.get(framing)
+        if raw is None:
+            raw = written[framing] = encode_head(head, more)
+        return raw
 
     async def write(self, chunk: bytes) -> None:
         self.push(chunk)

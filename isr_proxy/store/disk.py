@@ -38,13 +38,14 @@ from isr_proxy.store.hands import Hands
 from isr_proxy.store.key_locks import KeyLocks
 from isr_proxy.store.layout import Layout, Name, key_part, name_of
 from isr_proxy.store.ledger import Change
-from isr_proxy.store.opened import FileBodies, FileId, OpenFile, ResidentBodies
+from isr_proxy.store.opened import FileId, OpenFile
 from isr_proxy.store.peeking import WouldWait
 from isr_proxy.store.reading import BrokenFile, Verified, open_file, read_head
 from isr_proxy.store.refusals import Refusals
 from isr_proxy.store.rescan import rescan
 from isr_proxy.store.rows import current, freshened
-from isr_proxy.store.shelf import Placed, Shelf
+from isr_proxy.store.shelf import Placed, Shelf, place_of, same_bodies
+from isr_proxy.store.slices import FileSlice
 from isr_proxy.store.space import Reservation, Space, StoreStat
 from isr_proxy.store.spool import Spool
 from isr_proxy.store.writer import DiskWriter
@@ -164,6 +165,10 @@ class DiskStore:
             self.touch(found)
         return found
 
+    def slice_of(self, entry: Entry, encoding: str | None) -> FileSlice | None:
+        """Return where a body of an entry lies, None where it cannot be read again and again like that."""
+        return self._shelf.slice_of(entry, encoding)
+
     def touch(self, entry: Entry) -> None:
         """Note that it was served, for the order of eviction."""
         self.catalog.note_served(name_of(entry.key.digest, entry.variant))
@@ -267,7 +272,7 @@ class DiskStore:
             return replace(entry, state=state)
 
     async def _update_now(self, entry: Entry, state: State) -> Entry:
-        name, expected = _place_of(entry)
+        name, expected = place_of(entry)
         async with self._locks.of(entry.key.digest):
             try:
                 fresh = await self._overwrite(name, expected, state)
@@ -307,7 +312,7 @@ class DiskStore:
             return changed
 
     async def _rewrite_now(self, entry: Entry, changed: Entry) -> Entry:
-        name, expected = _place_of(entry)
+        name, expected = place_of(entry)
         reservation = Reservation(self._space)
         try:
             await self.catalog.settle()
@@ -318,7 +323,7 @@ class DiskStore:
                     lambda: self._shelf.replace(name, expected, changed.meta, changed.state, self._now()),
                 )
                 if placed is not None:
-                    changed = replace(changed, bodies=_same_bodies(entry, placed))
+                    changed = replace(changed, bodies=same_bodies(entry, placed))
                     self._note_placed(changed, placed)
         except StoreError:
             async with self._locks.of(entry.key.digest):
@@ -329,7 +334,7 @@ class DiskStore:
 
     async def remove(self, entry: Entry) -> None:
         """Delete the entry's file, unless it is another one by now; StoreUnavailable if the disk refuses."""
-        name, expected = _place_of(entry)
+        name, expected = place_of(entry)
         await self._carried(self._drop_now(name, expected))
 
     async def drop(self, name: Name) -> None:
@@ -483,17 +488,3 @@ class DiskStore:
         await asyncio.to_thread(self.executor.shutdown)
         if self._lock is not None:
             self._lock.close()
-
-
-def _place_of(entry: Entry) -> tuple[Name, FileId]:
-    bodies = entry.bodies
-    if not isinstance(bodies, ResidentBodies | FileBodies):
-        raise TypeError("not an entry of a disk store")
-    return name_of(entry.key.digest, entry.variant), bodies.file_id
-
-
-def _same_bodies(entry: Entry, placed: Placed) -> ResidentBodies | FileBodies:
-    """Keep bodies that are in memory; they are the new file's too."""
-    if isinstance(entry.bodies, ResidentBodies):
-        return ResidentBodies(entry.bodies.parts, placed.page.bodies.file_id)
-    return placed.page.bodies

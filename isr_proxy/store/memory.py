@@ -29,9 +29,13 @@ from isr_proxy.store.base import Entry, Found, Pending, Store, Writer
 from isr_proxy.store.company import Company
 from isr_proxy.store.frequency import MOST, Frequencies
 from isr_proxy.store.layout import Name, is_variant, key_part, name_of
+from isr_proxy.store.slices import FileSlice
 
 _MAX_WEIGHT: Final = (1024 + 64) * 1024  # of one entry: a body of 1 MiB, and all that it may have of head
 _PROTECTED_FRACTION: Final = 0.8
+_ROOMY_FRACTION: Final = 0.75
+_BESIDE_DIVISOR: Final = 2  # of the tier
+_BESIDE_NOTHING: Final = 8 * 1024 * 1024  # where there is no tier
 _TOUCH_EVERY: Final = 8  # hits between two notes of serving to the store behind
 _BYTES_A_COUNTER: Final = 256  # of the tier, for each counter in a row of the sketch, which takes 1.6 % of it
 _MAX_COUNTERS: Final = 1024 * 1024
@@ -47,6 +51,9 @@ _TAG_BYTES: Final = 72
 
 class Behind(Store, Protocol):
     """A store that tells of every change of its files, in their order."""
+
+    def slice_of(self, entry: Entry, encoding: str | None) -> FileSlice | None:
+        """Return where a body of an entry lies; see slices.py."""
 
     @property
     def company(self) -> Company:
@@ -86,7 +93,8 @@ class MemoryTier:
         self.size_bytes = 0
         self._behind = behind
         self._asked = Frequencies(min(max_bytes // _BYTES_A_COUNTER, _MAX_COUNTERS))
-        self._max_bytes = max(0, max_bytes - self._asked.size_bytes)
+        self._max_bytes = self._all_bytes = max(0, max_bytes - self._asked.size_bytes)
+        self._beside_bytes = 0  # are not ours to fill
         self._requests = 0  # in this period
         self._period = 0
         self._protected_bytes = 0
@@ -98,7 +106,7 @@ class MemoryTier:
         self.stamps = behind.company.stamps  # what was made of an entry is true while its stamp is the same
         self._loading: asyncio.Task[None] | None = None
         self._listeners: list[Callable[[Name], None]] = []
-        if self._max_bytes:
+        if self._all_bytes:
             behind.on_change(self._changed)
 
     def __len__(self) -> int:
@@ -112,11 +120,15 @@ class MemoryTier:
         """
         self._listeners.append(listener)
 
+    def on_change_behind(self, listener: Callable[[Name], None]) -> None:
+        """Have a listener told, at once and in order, which file is not the same any more."""
+        self._behind.on_change(lambda name, _: listener(name))
+
     # --- reading ---
 
     def peek(self, key: Key, fields: Fields) -> Found | Pending:
         """Answer from memory, else ask the store behind without waiting."""
-        if not self._max_bytes:
+        if not self._all_bytes:
             return self._behind.peek(key, fields)
         name = self._name_for(key, fields) if self._varying else key.digest
         slot = self._protected.get(name) or self._probation.get(name)
@@ -150,15 +162,38 @@ class MemoryTier:
         del self._reads[digest]
         return True
 
-    def credit(self, entry: Entry, hits: int) -> None:
-        """Count hits of an entry that were served by whoever keeps it, without a `peek`."""
+    def credit(self, entry: Entry, hits: int) -> bool:
+        """Count hits of an entry that were served without a `peek`; True: it would be held by now."""
         name = name_of(entry.key.digest, entry.variant)
         slot = self._slot(name)
-        if slot is not None and hits > 0:
+        if hits > 0:
+            self._behind.touch(entry)
+        if slot is None:
+            return bool(self._all_bytes) and self._would_admit(name, entry, hits)
+        if hits > 0:
             slot.hits += hits - 1
             self._requests += hits - 1
             self._hit(name, slot)
-            self._behind.touch(entry)
+        return False
+
+    def _would_admit(self, name: Name, entry: Entry, hits: int) -> bool:
+        for _ in range(min(hits, MOST)):
+            self._asked.add(name)
+        return self._victims(_weight(entry), self._asked.estimate(name)) is not None
+
+    @property
+    def beside_bytes(self) -> int:
+        """Return how much may be kept beside the tier, of pages that it does not hold."""
+        return self._all_bytes // _BESIDE_DIVISOR or _BESIDE_NOTHING
+
+    def reserve(self, size_bytes: int) -> None:
+        """Leave so much less room, or more, to what is held: it is taken beside the tier."""
+        self._beside_bytes += size_bytes
+        self._max_bytes = max(0, self._all_bytes - self._beside_bytes)
+        self._shrink()
+
+    def slice_of(self, entry: Entry, encoding: str | None) -> FileSlice | None:
+        return self._behind.slice_of(entry, encoding)
 
     def charge(self, entry: Entry, size_bytes: int) -> None:
         """Weigh an entry so much heavier, or lighter, as long as it is held: what is kept beside it."""
@@ -170,6 +205,11 @@ class MemoryTier:
         self.size_bytes += size_bytes
         self._protected_bytes += size_bytes if name in self._protected else 0
         self._shrink()
+
+    @property
+    def is_roomy(self) -> bool:
+        """Tell whether nothing need go for what is charged: a good part of the tier is empty."""
+        return self.size_bytes < self._max_bytes * _ROOMY_FRACTION
 
     def holds(self, entry: Entry) -> bool:
         """Tell whether this very object is held."""

@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from isr_proxy.core.entry import Meta, State, VaryIndex, encode_vary_index
+from isr_proxy.core.entry import BODIES_OFFSET, Meta, State, VaryIndex, encode_vary_index
 from isr_proxy.core.http import Fields
 from isr_proxy.core.key import PLAIN, Key, Variant, variant_of
 from isr_proxy.core.value import Value
@@ -38,10 +38,19 @@ from isr_proxy.store.reading import (
     stamp_of,
 )
 from isr_proxy.store.rows import index_row, page_row
+from isr_proxy.store.slices import FileSlice, Slices
 from isr_proxy.store.writing import Identity, Temp, Workshop, file_id_of
 
 _KEPT_BAD_FILES: Final = 100
 _KEPT_BAD_FRACTION: Final = 64  # of max_size
+
+
+def place_of(entry: Entry) -> tuple[Name, FileId]:
+    """Return an entry's name, and which file it was read from; TypeError when it is not of a disk store."""
+    bodies = entry.bodies
+    if not isinstance(bodies, ResidentBodies | FileBodies):
+        raise TypeError("not an entry of a disk store")
+    return name_of(entry.key.digest, entry.variant), bodies.file_id
 
 
 class Placed(Value, frozen=True):
@@ -50,6 +59,13 @@ class Placed(Value, frozen=True):
     page: Page
     changes: tuple[Change, ...]
     shard_bytes: int
+
+
+def same_bodies(entry: Entry, placed: Placed) -> ResidentBodies | FileBodies:
+    """Keep bodies that are in memory; they are the new file's too."""
+    if isinstance(entry.bodies, ResidentBodies):
+        return ResidentBodies(entry.bodies.parts, placed.page.bodies.file_id)
+    return placed.page.bodies
 
 
 class Shelf:
@@ -65,6 +81,7 @@ class Shelf:
         self._max_variants = max_variants
         self._loader = Loader(layout, verified, executor)
         self._peeker = Peeker(layout, verified, executor)
+        self._slices = Slices()
 
     # --- finding ---
 
@@ -137,6 +154,20 @@ class Shelf:
     def changed(self, name: Name) -> None:
         """Let go of what was kept open of a file that changed: what was deleted shall free its room."""
         self._peeker.forget(name)
+
+    def slice_of(self, entry: Entry, encoding: str | None) -> FileSlice | None:
+        """Return where a body lies, None: no body, but the same file; see slices.py.
+
+        None where that cannot be told. Of a key that varies another file says which variant is whose.
+        """
+        name, file_id = place_of(entry)
+        if is_variant(name):
+            return None
+        offset, size_bytes = BODIES_OFFSET, 0
+        if encoding is not None:
+            ref = entry.meta.body(encoding)
+            offset, size_bytes = ref.offset, ref.size
+        return self._slices.of(self.layout.page(name), file_id.header, entry.state, offset, size_bytes)
 
     # --- placing ---
 

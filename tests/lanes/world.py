@@ -18,11 +18,24 @@ from isr_proxy.run.worker import Worker
 from tests.harness import FakeClock, Proxy, Visitor, config
 from tests.scripted_origin import Exchange, Script, ScriptedOrigin, Step, page
 
-PATHS = ("/a", "/b", "/q?x=1", "/vary", "/missing", "/moved", "/private", "/large", "/swr/a", "/headers")
+PATHS = (
+    "/a",
+    "/b",
+    "/q?x=1",
+    "/vary",
+    "/missing",
+    "/moved",
+    "/private",
+    "/large",
+    "/swr/a",
+    "/headers",
+    "/pass/a",
+)
 
 ROUTES = """
 - {{match: /swr/**, revalidate: 10s}}
 - {{match: /headers, revalidate: origin}}
+- {{match: /pass/**, revalidate: 0}}
 - {{match: /honor, revalidate: {ttl}, client_directives: honor}}
 - {{match: '/**', revalidate: {ttl}, stale_while_revalidate: 0, client_cache_control: '{told}', tags: [all]}}
 """
@@ -133,10 +146,10 @@ async def answer(visitor: Visitor, asked: Asked) -> bytes:
 
 
 @asynccontextmanager
-async def world(store: Path, *, lanes: bool) -> AsyncIterator[World]:
+async def world(store: Path, *, lanes: bool, memory: str = "128MiB") -> AsyncIterator[World]:
     """Run a proxy in front of an origin that has a page at each of PATHS."""
     async with ScriptedOrigin() as origin:
-        configs = [_settings(origin.url, store, ttl, told) for ttl, told in CONFIGS]
+        configs = [_settings(origin.url, store, memory, ttl, told) for ttl, told in CONFIGS]
         made = World(origin, configs)
         worker = await Worker.start(configs[0], now=made.clock, load=lambda: configs[made.settings])
         if not lanes:
@@ -152,6 +165,6 @@ async def world(store: Path, *, lanes: bool) -> AsyncIterator[World]:
             await worker.stop(drain=1.0)
 
 
-def _settings(origin: str, store: Path, ttl: str, told: str) -> Settings:
-    text = config(origin, store, ROUTES.format(ttl=ttl, told=told))
+def _settings(origin: str, store: Path, memory: str, ttl: str, told: str) -> Settings:
+    text = config(origin, store, ROUTES.format(ttl=ttl, told=told), max_entry=f"64MiB, memory: {memory}")
     return parse(text, file="test.yaml", environ={})
