@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Final
 
 CONNECTIONS: Final = 64
+_BUFFER: Final = bytearray(262_144)  # for every answer: making one for each would cost more than to read it
 _LAST_SECONDS: Final = 10.0  # for answers that are still to come at the end
 
 
@@ -49,40 +50,36 @@ def percentile(ordered: Sequence[float], percent: float) -> float:
 class Connection:
     """One keep-alive connection, with at most one request under way."""
 
-    __slots__ = ("_body_bytes", "_got", "_left", "due_at", "fileno", "socket")
+    __slots__ = ("_body_bytes", "_got", "_left", "_recv_into", "due_at", "fileno", "send", "socket")
 
     def __init__(self, port: int, body_bytes: int) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), 20)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.setblocking(False)
         self.fileno = self.socket.fileno()
+        self.send, self._recv_into = self.socket.send, self.socket.recv_into
         self.due_at = 0.0
         self._body_bytes = body_bytes
         self._got = b""
         self._left = 0
 
-    def send(self, head: bytes, due_at: float) -> None:
-        self.due_at = due_at
-        if self.socket.send(head) != len(head):
-            raise RuntimeError("the server does not read requests")
-
     def is_done(self) -> bool:
         """Read what came; tells whether the answer is whole. RuntimeError if it is not a 200."""
-        data = self.socket.recv(262_144)
-        if not data:
+        count = self._recv_into(_BUFFER)
+        if not count:
             raise RuntimeError("the server closed the connection")
         if self._left:
-            self._left -= len(data)
+            self._left -= count
             return not self._left
-        data = self._got + data if self._got else data
-        end = data.find(b"\r\n\r\n")
+        data, size = (self._got + _BUFFER[:count], len(self._got) + count) if self._got else (_BUFFER, count)
+        end = data.find(b"\r\n\r\n", 0, size)
         if end < 0:
-            self._got = data
+            self._got = bytes(data[:size])
             return False
         if not data.startswith(b"HTTP/1.1 200"):
-            raise RuntimeError(f"an answer that is no 200: {data[:60]!r}")
+            raise RuntimeError(f"an answer that is no 200: {bytes(data[:60])!r}")
         self._got = b""
-        self._left = end + 4 + self._body_bytes - len(data)
+        self._left = end + 4 + self._body_bytes - size
         return not self._left
 
 
@@ -123,13 +120,16 @@ class Client:
 
     def _keep(self, begun_at: float, count: int, step: float) -> float:
         """Send every request at its time; returns when the last was sent."""
-        sent, ended_at, had_free = 0, begun_at, True
+        sent, ended_at, had_free, head = 0, begun_at, True, self._head
         last_at = begun_at + count * step + _LAST_SECONDS
         while len(self._waits) < count:
             now = time.perf_counter()
             while sent < count and self._free and begun_at + sent * step <= now:
                 due_at = begun_at + sent * step
-                self._free.popleft().send(self._head, due_at)
+                connection = self._free.popleft()
+                connection.due_at = due_at
+                if connection.send(head) != len(head):
+                    raise RuntimeError("the server does not read requests")
                 sent += 1
                 if had_free:
                     self._lates.append(now - due_at)
