@@ -35,9 +35,15 @@ CREATE INDEX IF NOT EXISTS pages_served ON pages (served_at) WHERE status > 0;
 CREATE TABLE IF NOT EXISTS tags (page_id INTEGER NOT NULL, tag TEXT NOT NULL, PRIMARY KEY (tag, page_id))
     WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS tags_page ON tags (page_id);
+CREATE TABLE IF NOT EXISTS tag_counts (tag TEXT PRIMARY KEY, pages INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TRIGGER IF NOT EXISTS tag_added AFTER INSERT ON tags BEGIN
+    INSERT INTO tag_counts VALUES (new.tag, 1) ON CONFLICT (tag) DO UPDATE SET pages = pages + 1; END;
+CREATE TRIGGER IF NOT EXISTS tag_removed AFTER DELETE ON tags BEGIN
+    UPDATE tag_counts SET pages = pages - 1 WHERE tag = old.tag;
+    DELETE FROM tag_counts WHERE tag = old.tag AND pages = 0; END;
 CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 """
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 INDEX_STATUS: Final = 0  # of the row of a VaryIndex: it takes space, but is no entry
 COMPLETE: Final = "complete"
 PARTIAL: Final = "partial"
@@ -47,9 +53,10 @@ _BUSY_SECONDS: Final = 5.0  # that another process may take to write a batch
 _VICTIMS_AT_ONCE: Final = 256
 _IS_PAGE: Final = "status > 0 AND NOT EXISTS (SELECT 1 FROM tags WHERE tag = ? AND page_id = id)"
 
-# From the index of tags alone: to look at each of 100,000 pages would take a third of a second.
+# However many pages have the tag: to count 100,000 rows of an index takes 5 ms, to look at the pages a third
+# of a second.
 _TAGGED: Final = (
-    "SELECT (SELECT count(*) FROM tags WHERE tag = ?1) - (SELECT count(*) FROM tags AS rule"
+    "SELECT coalesce((SELECT pages FROM tag_counts WHERE tag = ?1), 0) - (SELECT count(*) FROM tags AS rule"
     " CROSS JOIN tags AS named ON named.page_id = rule.page_id WHERE rule.tag = ?2 AND named.tag = ?1)"
 )
 
@@ -343,8 +350,10 @@ class Ledger:
     def matched(self, selectors: Sequence[Selector]) -> int:
         """Count the distinct entries that any of these selectors names; what is no page does not count."""
         if any(selector.scope is Scope.ALL for selector in selectors):
-            rules = self._database.execute("SELECT count(*) FROM tags WHERE tag = ?", (RULE_TAG,))
-            return self.totals.entries - int(rules.fetchone()[0])
+            rules = self._database.execute(
+                "SELECT pages FROM tag_counts WHERE tag = ?", (RULE_TAG,)
+            ).fetchone()
+            return self.totals.entries - (0 if rules is None else int(rules[0]))
         if len(selectors) == 1 and selectors[0].scope is Scope.TAG:
             return int(self._database.execute(_TAGGED, (selectors[0].value, RULE_TAG)).fetchone()[0])
         if len(selectors) == 1:
