@@ -86,7 +86,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _plan(asked: argparse.Namespace, cases: Sequence[Case]) -> Plan:
-    chosen = asked.case or [case.name for case in cases if case.is_quick or not asked.quick]
+    chosen = asked.case or [
+        case.name for case in cases if (case.is_quick if asked.quick else not case.is_extra)
+    ]
     if not asked.case and not asked.quick:
         chosen = [*chosen, LATENCY]
     if LATENCY in chosen:

@@ -51,6 +51,7 @@ class Case:
     origin: Asked = Asked.NEVER
     idle: int = 0
     is_quick: bool = False
+    is_extra: bool = False  # only where it is asked for by its name
     note: str = ""  # why a server is not among the variants
 
 
@@ -106,6 +107,7 @@ def all_cases() -> list[Case]:
             Stage.CROWD,
             crowd(),
             (Variant(Kind.ISR_PROXY), Variant(Kind.NGINX)),
+            is_extra=True,
         ),
         Case("disk", "hit, 10 KB, from disk", Stage.DISK, _PAGE, _from_disk()),
         *_fetches(),

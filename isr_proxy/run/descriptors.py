@@ -14,7 +14,7 @@ from isr_proxy.core.settings import Settings
 
 _log = structlog.get_logger("isr_proxy.descriptors")
 
-_OWN: Final = 1024  # pages kept open, being read and written; the catalog, the admin port
+_OWN: Final = 1536  # pages kept open, being read and written; the catalog, the admin port
 
 
 def raise_limit(settings: Settings) -> None:

@@ -142,7 +142,8 @@ def _made(hot: HotLane, kind: Kind, hit: _Hit) -> Ready | None:
     body: bytes | FileSlice | None = b"" if is_bodiless else content
     if not hot.is_held(entry):
         body = hot.slice_of(entry, None if is_bodiless else kind.encoding)
-        entry = structs.replace(entry, bodies=_NOWHERE)
+        # The lines are in the head, which is ready.
+        entry = structs.replace(entry, meta=structs.replace(entry.meta, lines=()), bodies=_NOWHERE)
     if body is None:
         return None
     ready = Ready(entry, hit.route, kind, encode_whole(head, content), body, has)

@@ -32,6 +32,7 @@ _MAX_PAGE_BYTES: Final = 512 * 1024  # of the heads that one answer is known by
 _KNOWN_BYTES: Final = 320  # of the Python objects of one head, besides its bytes
 _TOLD_BYTES: Final = 2048  # of what is told of each answer, where somebody listens
 _PASSES_DIVISOR: Final = 4  # of what may be kept beside the tier
+_ROOMY_PAGE_BYTES: Final = 32 * 1024  # of one answer's heads; beyond it room is always scarce
 _CREDITED: Final = 8  # hits that the tier is told of at once
 _SEEN: Final = 65536  # heads that came once are remembered in so many bytes
 
@@ -128,8 +129,8 @@ class HotLane:
         tier.on_change_behind(self._forget_beside)
 
     def __len__(self) -> int:
-        """Return how many request heads are known."""
-        return sum(len(table) for table in self._tables.values())
+        """Return for how many request heads an answer is ready."""
+        return sum(len(table) for table in self._tables.values()) - len(self._passes)
 
     def heads(self, scheme: str, *, is_trusted: bool) -> Heads:
         """Return the table of the connections on which a head means the same.
@@ -151,6 +152,8 @@ class HotLane:
             return
         for table, raw in page.heads:
             del table[raw]
+        for ready in page.answers.values():
+            ready.let_go()
         if not page.is_held:
             self._beside.forget(digest)
             return
@@ -165,9 +168,10 @@ class HotLane:
     def _let_go(self, digest: bytes) -> bool:
         """Make room beside the tier; False: somebody asked for this page since it was tried before."""
         page = self._pages[digest]
-        was_asked_for = any(ready.hits for ready in page.answers.values())
+        was_asked_for = any(ready.hits or ready.was_asked_for for ready in page.answers.values())
         for ready in page.answers.values():
-            ready.hits = 0
+            self._tier.credit(ready.entry, ready.hits)
+            ready.hits, ready.was_asked_for = 0, False
         if not was_asked_for:
             self.forget(digest)
         return not was_asked_for
@@ -189,7 +193,7 @@ class HotLane:
 
         None where nobody can tell; and where room is scarce, at first: most pages never come again.
         """
-        if not (self._has_come_before(entry.key.digest) or self._beside.is_roomy):
+        if not (self._has_come_before(entry.key.digest) or self._is_roomy(is_held=False)):
             return None
         return self._tier.slice_of(entry, encoding)
 
@@ -237,6 +241,7 @@ class HotLane:
     def _credit(self, ready: Ready) -> bool:
         """Tell the tier of hits; False: it would hold the page by now, so that it is asked again."""
         hits, ready.hits = ready.hits, 0
+        ready.was_asked_for = ready.was_asked_for or hits > 0
         if not self._tier.credit(ready.entry, hits):
             return True
         self.forget(ready.entry.key.digest)
@@ -265,7 +270,7 @@ class HotLane:
         # One that is pipelined is parsed, known or not.
         if raw in heads or len(raw) > MAX_HEAD_BYTES:
             return
-        is_roomy = self._tier.is_roomy if page.is_held else self._beside.is_roomy
+        is_roomy = ready.taken_bytes < _ROOMY_PAGE_BYTES and self._is_roomy(is_held=page.is_held)
         if not (self._has_come_before(raw) or is_roomy):
             return
         each = self._observer.listener(outcome)
@@ -283,6 +288,10 @@ class HotLane:
         """Remember a head that came before and is passed on."""
         if len(raw) <= MAX_HEAD_BYTES and self._has_come_before(raw):
             self._passes.learn(heads, raw, known)
+
+    def _is_roomy(self, *, is_held: bool) -> bool:
+        """Tell whether nobody need go; what is beside the tier takes the tier's room."""
+        return self._tier.is_roomy and (is_held or self._beside.is_roomy)
 
     def _has_come_before(self, raw: bytes) -> bool:
         """Tell whether a head came lately; one byte each, and a few are taken for another."""

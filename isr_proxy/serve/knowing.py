@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from sys import maxsize
 from typing import Any, Final
 
+from aiohttp.http_writer import HttpVersion11
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
 from isr_proxy.core.arrival import is_in
@@ -107,6 +108,8 @@ class Knowing(Link):
         """Remember what is passed on for this head."""
         heads, hot, raw, passed = self._heads, self._front.hot, self._raw, exchange.passed
         if hot is None or raw is None or passed is None or self._message is None:
+            return
+        if self._message.version < HttpVersion11:  # whose answers are framed otherwise
             return
         if isinstance(heads, dict) and exchange.may_keep_alive():
             hot.learn_pass(heads, raw, KnownPass(self._message, exchange.request, passed, self._peer))

@@ -51,6 +51,8 @@ class KnownPasses:
     def learn(self, heads: dict[bytes, Any], raw: bytes, known: KnownPass) -> None:
         """Remember a head in this table; of several tables or peers, it is of the one that came last."""
         self._forget(raw)
+        if raw in heads:  # an answer is ready for it
+            return
         heads[raw] = known
         self._tables[raw] = heads
         self._weights.charge(raw, 4 * len(raw) + len(known.passed.head) + _OBJECTS_BYTES)

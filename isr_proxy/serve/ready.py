@@ -13,11 +13,15 @@ from isr_proxy.core.key import Variant
 from isr_proxy.core.settings import Route
 from isr_proxy.serve.respond import Validators
 from isr_proxy.store.base import Entry
+from isr_proxy.store.opened import FileBodies, ResidentBodies
 from isr_proxy.store.slices import FileSlice
 
 _AGE: Final = b"\r\nAge: "
 _TTL: Final = b"\r\nCache-Status: isr-proxy; hit; ttl="
-_OVERHEAD_BYTES: Final = 400  # of the Python objects of one, besides its head
+# Of the Python objects of one, besides its head, measured (tests/lanes/test_hot_weight.py).
+_OVERHEAD_BYTES: Final = 400
+_FILE_BYTES: Final = 3400  # its key, meta and state, and where its body lies
+_TAG_BYTES: Final = 72
 
 
 class Kind(NamedTuple):
@@ -54,6 +58,7 @@ class Ready:
         "ttl",
         "until",
         "validators",
+        "was_asked_for",
     )
 
     def __init__(
@@ -70,20 +75,26 @@ class Ready:
         self.ttl = lifetime(entry.meta, route).ttl
         self._parts = _around_what_ages(head)
         self.hits = 0  # that the tier was not told of
+        self.was_asked_for = False  # since somebody wanted its room, beside those
         self.validators = has
         self.since = self.until = float("-inf")
         self.sequence = -1
         self.place = self.stamp = 0
-        self.taken_bytes = _OVERHEAD_BYTES + 2 * len(head)  # of memory, with the request heads it is known by
+        # Of memory, with the request heads it is known by.
+        self.taken_bytes = _OVERHEAD_BYTES + 2 * len(head)
+        if self.file is not None:  # nobody else weighs what it is made of
+            self.taken_bytes += _FILE_BYTES + sum(_TAG_BYTES + len(tag) for tag in entry.meta.tags)
 
     def is_of(self, entry: Entry, route: Route) -> bool:
         """Tell whether it was made of this entry: the very object, or one read from the same file."""
         if self.route is not route:
             return False
-        mine = self.entry
         if self.file is None:
-            return mine is entry
-        return (mine.state, mine.meta) == (entry.state, entry.meta)
+            return self.entry is entry
+        bodies = entry.bodies
+        if not isinstance(bodies, ResidentBodies | FileBodies):
+            return False
+        return self.file.is_of(bodies.file_id.header, entry.state)
 
     def holds(self, now: float, sequence: int) -> bool:
         """Tell whether it may be sent as it is."""
@@ -95,6 +106,10 @@ class Ready:
         self.head = b"%b%d%b%d%b" % (before, int(at.age), between, remaining(at.ttl), after)
         self.since, self.until = now, reads_the_same_until(at, now)
         self.sequence = sequence
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Close its file for now."""
         if self.file is not None:
             self.file.let_go()
 

@@ -13,6 +13,7 @@ from isr_proxy.core.reason import XCache
 from isr_proxy.serve.respond import relayed_head
 
 _MOST: Final = 256
+_BYTES_MAX: Final = 2048  # of a head; what is longer comes again in no other object either (origin/parser.py)
 
 Written = dict[tuple[Line, ...], bytes]  # by the lines that say how this visitor's answer is framed
 
@@ -44,7 +45,9 @@ class Relays:
         relay = self._relays.get(id(head))
         if relay is not None and relay.is_of(head, status, now):
             return relay
-        if len(self._relays) >= _MOST:
-            self._relays.clear()
-        relay = self._relays[id(head)] = Relay(head, status, now)
+        relay = Relay(head, status, now)
+        if sum(len(name) + len(value) for name, value in head.fields) <= _BYTES_MAX:
+            if len(self._relays) >= _MOST:
+                self._relays.clear()
+            self._relays[id(head)] = relay
         return relay

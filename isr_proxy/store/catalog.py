@@ -16,6 +16,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final, TypeVar
 
 import structlog
@@ -29,7 +30,7 @@ from isr_proxy.store.refusals import Refusals
 _log = structlog.get_logger("isr_proxy.store")
 
 _FLUSH_SECONDS: Final = 1.0
-_BATCH: Final = 500
+_BATCH: Final = 64  # changes, and as many notes of serving: a purge waits for the batch that is being written
 _PENDING: Final = 2000  # changes; who records more waits for a flush
 _BUSY_PENDING: Final = 20_000  # and while others hold the file, no more than these are kept
 _NOTES: Final = 10_000
@@ -70,12 +71,13 @@ class Catalog:
         self._executor = ThreadPoolExecutor(1, "catalog")
         self._pending: list[Change] = []
         self._pending_bytes = 0
+        self._recorded = self._begun = 0  # changes, ever; and those whose writing has begun
         self._served: dict[Name, float] = {}  # not written yet
         self._noted: dict[Name, float] = {}  # written or not: no second note within a minute
         self._lock = asyncio.Lock()
         self._timer: asyncio.TimerHandle | None = None
         self._flusher: asyncio.Task[None] | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[bool]] = set()
         self._moved = asyncio.Event()
         self._replaced: list[Ledger] = []  # kept: closing them would take away the log of the new one
         self._file_bytes = ledger.file_bytes()
@@ -112,6 +114,7 @@ class Catalog:
     def record(self, change: Change) -> None:
         """Note a change; it counts from the next question on."""
         self._pending.append(change)
+        self._recorded += 1
         if isinstance(change, Row):
             self._pending_bytes += change.size_bytes
         elif isinstance(change, Forgotten):
@@ -147,21 +150,41 @@ class Catalog:
 
     async def flush(self) -> None:
         """Write everything recorded so far; once begun, a batch is written whoever stops waiting."""
-        if self._pending or self._served or self._lock.locked():
-            task = asyncio.get_running_loop().create_task(self._flush_all())
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-            await asyncio.shield(task)
+        while self._pending or self._served or self._lock.locked():
+            if not await self._write_carried(_BATCH):
+                return
 
-    async def _flush_all(self) -> None:
+    async def _flush_changes(self) -> None:
+        """Write the changes recorded so far, or leave them to who does; notes of serving can wait.
+
+        What is asked next is answered behind them: one thread does it all, in order.
+        """
+        until = self._recorded
+        while self._begun < until:
+            if not await self._write_carried(0):
+                return
+
+    async def _write_carried(self, notes: int) -> bool:
+        task = asyncio.get_running_loop().create_task(self._write_batch(notes))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return await asyncio.shield(task)
+
+    async def _write_batch(self, notes: int) -> bool:
+        """Write the next changes, and so many notes of serving; False when it is to be tried again.
+
+        Between two batches whoever waits has his turn.
+        """
         async with self._lock:
-            while self._pending or self._served:
-                batch, self._pending = self._pending[:_BATCH], self._pending[_BATCH:]
-                served, self._served = self._served, {}
-                if not await self._write(batch, served):
-                    self._pending = [*batch, *self._pending]
-                    self._schedule()
-                    return
+            batch, self._pending = self._pending[:_BATCH], self._pending[_BATCH:]
+            served = {name: self._served.pop(name) for name in list(islice(self._served, notes))}
+            self._begun += len(batch)
+            if not (batch or served) or await self._write(batch, served):
+                return True
+            self._begun -= len(batch)
+            self._pending = [*batch, *self._pending]
+            self._schedule()
+            return False
 
     async def _write(self, batch: list[Change], served: dict[Name, float]) -> bool:
         """Write a batch; False when others held the file too long, and it is to be tried again."""
@@ -258,13 +281,15 @@ class Catalog:
 
     async def matched(self, selectors: Sequence[Selector]) -> int:
         """Count the distinct entries that a purge with these selectors hits."""
-        return await self._ask(lambda: self._ledger.matched(selectors), 0)
+        await self._flush_changes()
+        return await self._answer(lambda: self._ledger.matched(selectors), 0)
 
     async def older(
         self, selector: Selector, sequence: int, after: tuple[str, int] = _START, limit: int = 100
     ) -> list[tuple[Name, str, int]]:
         """Return the next entries a purge hits; go on after the last one's (path, id)."""
-        return await self._ask(lambda: self._ledger.older(selector, sequence, after, limit), [])
+        await self._flush_changes()
+        return await self._answer(lambda: self._ledger.older(selector, sequence, after, limit), [])
 
     async def shard(self, first: int) -> dict[Name, tuple[int, int]]:
         return await self._ask(lambda: self._ledger.shard(first), {})
@@ -285,6 +310,9 @@ class Catalog:
 
     async def _ask(self, question: Callable[[], R], otherwise: R) -> R:
         await self.flush()
+        return await self._answer(question, otherwise)
+
+    async def _answer(self, question: Callable[[], R], otherwise: R) -> R:
         await self._company.settle()
         try:
             return await self._run(lambda: self._answered(question))

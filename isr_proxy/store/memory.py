@@ -94,6 +94,7 @@ class MemoryTier:
         self._behind = behind
         self._asked = Frequencies(min(max_bytes // _BYTES_A_COUNTER, _MAX_COUNTERS))
         self._max_bytes = self._all_bytes = max(0, max_bytes - self._asked.size_bytes)
+        self._is_on = max_bytes > 0
         self._beside_bytes = 0  # are not ours to fill
         self._requests = 0  # in this period
         self._period = 0
@@ -116,7 +117,8 @@ class MemoryTier:
         """Have a listener told, at once and in order, which held entry is not the one to serve any more.
 
         It was replaced, changed, removed or let go. While `holds` is true of an entry and its name was not
-        told since, it is what the store has. A listener calls nothing of the tier but `charge`, to lighten.
+        told since, it is what the store has. A listener calls nothing of the tier but `charge` and `reserve`,
+        to lighten.
         """
         self._listeners.append(listener)
 
@@ -170,6 +172,8 @@ class MemoryTier:
             self._behind.touch(entry)
         if slot is None:
             return bool(self._all_bytes) and self._would_admit(name, entry, hits)
+        if slot.entry is not entry:
+            return True
         if hits > 0:
             slot.hits += hits - 1
             self._requests += hits - 1
@@ -184,7 +188,7 @@ class MemoryTier:
     @property
     def beside_bytes(self) -> int:
         """Return how much may be kept beside the tier, of pages that it does not hold."""
-        return self._all_bytes // _BESIDE_DIVISOR or _BESIDE_NOTHING
+        return self._all_bytes // _BESIDE_DIVISOR if self._is_on else _BESIDE_NOTHING
 
     def reserve(self, size_bytes: int) -> None:
         """Leave so much less room, or more, to what is held: it is taken beside the tier."""
@@ -209,7 +213,7 @@ class MemoryTier:
     @property
     def is_roomy(self) -> bool:
         """Tell whether nothing need go for what is charged: a good part of the tier is empty."""
-        return self.size_bytes < self._max_bytes * _ROOMY_FRACTION
+        return not self._is_on or self.size_bytes < self._max_bytes * _ROOMY_FRACTION
 
     def holds(self, entry: Entry) -> bool:
         """Tell whether this very object is held."""

@@ -86,6 +86,25 @@ async def test_a_file_that_is_cut_short_is_missed_within_a_second(
     assert (body(await lane.ask(visitor)), origin.hits("/p")) == (b"a page", 2)
 
 
+async def test_law_5_a_body_that_was_written_to_is_not_sent(lane: Watched, origin: ScriptedOrigin) -> None:
+    visitor = await lane.learned()
+    with file_of(lane).open("rb+") as opened:
+        opened.seek(322)
+        opened.write(b"damage")
+    lane.clock.advance(1.0)
+    assert (body(await lane.ask(visitor)), origin.hits("/p")) == (b"a page", 2)
+
+
+async def test_a_file_is_closed_when_its_page_changes(lane: Watched) -> None:
+    await lane.learned()
+    store = lane.proxy.worker.store._behind
+    slices = store._shelf._slices  # type: ignore[attr-defined]
+    assert len(slices._open) == 1
+    await lane.purge(Selection(paths=("/p",)))
+    await lane.ask(await lane.visitor())
+    assert len(slices._open) == 0
+
+
 async def test_it_ends_with_its_ttl(lane: Watched, origin: ScriptedOrigin) -> None:
     visitor = await lane.learned()
     lane.clock.advance(9.5)
@@ -137,13 +156,32 @@ async def test_who_is_asked_for_stays_when_others_must_go(
     lane: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     popular = await lane.learned()
-    monkeypatch.setattr(lane.hot._beside, "_max_bytes", 16 * 1024)
+    monkeypatch.setattr(lane.hot._beside, "_max_bytes", 48 * 1024)
     visitor = await lane.visitor()
     for number in range(100):
         assert await lane.is_hot(popular, PAGE)
         for _ in range(4):
             await lane.ask(visitor, Asked(f"/p?{number}"))
             await lane.proxy.settled()
+
+
+async def test_a_crawler_pushes_out_nobody(start: Start) -> None:
+    async with start(max_entry="64MiB, memory: 256KiB") as lane:
+        visitor, store = await lane.visitor(), lane.proxy.worker.store
+        number = 0
+        while store.is_roomy:
+            for _ in range(3):
+                await lane.ask(visitor, Asked(f"/p?{number}"))
+                await lane.proxy.settled()
+            number += 1
+        held = {*store._probation, *store._protected}
+        weighed = lane.hot._beside.size_bytes
+        for other in range(60):  # stored, and asked for once more
+            for _ in range(2):
+                await lane.ask(visitor, Asked(f"/p?crawled={other}"))
+                await lane.proxy.settled()
+        assert held <= {*store._probation, *store._protected}
+        assert lane.hot._beside.size_bytes <= weighed + 8 * 1024
 
 
 async def test_a_page_that_gets_popular_comes_into_the_tier(start: Start, origin: ScriptedOrigin) -> None:

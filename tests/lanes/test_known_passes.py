@@ -53,6 +53,18 @@ async def test_a_head_that_comes_once_is_not_kept(lane: Watched, origin: Scripte
     assert known(lane) == 0
 
 
+async def test_who_speaks_http_1_0_is_answered_as_before(lane: Watched, origin: ScriptedOrigin) -> None:
+    origin.on("/pass/a", page("passed"))
+    asked = Asked("/pass/a", ("Connection: keep-alive",), version="1.0")
+    visitor = await lane.visitor()
+    for _ in range(5):
+        visitor.writer.write(asked.raw)
+        head = await visitor.reader.readuntil(b"\r\n\r\n")
+        await visitor.reader.readexactly(len(b"passed"))
+        assert b"Connection: keep-alive" in head
+    assert known(lane) == 0
+
+
 async def test_a_reload_counts_at_once(lane: Watched, origin: ScriptedOrigin, write: Write) -> None:
     await _passed(lane, origin)
     visitor = await lane.visitor()

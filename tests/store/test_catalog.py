@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -256,6 +257,27 @@ async def test_a_tag_is_counted_without_looking_at_its_pages(store: DiskStore) -
     ledger.apply((row(number, ("blog",)) for number in range(2001, 4001)), ())
     assert ledger.matched([TAG]) == 3980
     assert steps(ledger, lambda: ledger.matched([TAG])) == few
+
+
+async def test_a_purge_waits_for_no_note_of_serving(store: DiskStore) -> None:
+    await _site(store)
+    for number in range(5000):
+        store.catalog.note_served(number.to_bytes(20))
+    assert await store.catalog.matched([TAG]) == 3
+    assert len(store.catalog._served) == 5000
+    await store.catalog.flush()
+    assert not store.catalog._served
+
+
+async def test_who_asks_gets_his_answer_between_two_batches(store: DiskStore) -> None:
+    for number in range(5000):
+        store.catalog.note_served(number.to_bytes(20))
+    flushing = asyncio.ensure_future(store.catalog.flush())
+    await asyncio.sleep(0)
+    await _site(store)
+    assert await store.catalog.matched([TAG]) == 3
+    assert not flushing.done()
+    await flushing
 
 
 async def test_the_counts_of_tags_follow_every_change(store: DiskStore) -> None:

@@ -83,6 +83,16 @@ async def test_a_file_that_is_cut_short_is_missed(
     assert content(found) is None
 
 
+async def test_a_file_that_was_written_to_is_missed_once_it_is_let_go(
+    store: DiskStore, entry: Entry, settings: StoreSettings
+) -> None:
+    found = sliced(store, entry)
+    with path_of(settings, entry).open("rb+") as file:
+        file.seek(321)
+        file.write(b"x")
+    assert content(found) is None
+
+
 async def test_which_variant_is_whose_another_file_says(store: DiskStore) -> None:
     _, german = language("de")
     assert store.slice_of(await put(store, key(), b"de", variant=german), "identity") is None
