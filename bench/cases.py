@@ -24,6 +24,7 @@ class Stage(Enum):
 
     PAGES = "pages"
     FETCHES = "fetches"
+    IN_MEMORY = "in-memory"  # the servers' files lie on tmpfs, so that no disk has a say
     CROWD = "crowd"
     DISK = "disk"
     LOG = "log"
@@ -151,10 +152,19 @@ def _ways_to_ask() -> list[Case]:
 
 
 def _fetches() -> list[Case]:
-    return [
+    on_tmpfs = Case(
+        "miss-tmpfs",
+        "the same, files on tmpfs",
+        Stage.IN_MEMORY,
+        Unseen("/slow/"),
+        (Variant(Kind.ISR_PROXY), Variant(Kind.NGINX)),
+        origin=Asked.ALWAYS,
+    )
+    miss, passed = [
         Case(name, title, Stage.FETCHES, load, _AND_BARE, origin=Asked.ALWAYS, is_quick=True)
         for name, title, load in (
             ("miss", "miss, 10 KB, 1 ms origin", Unseen("/slow/")),
             ("pass", "pass, 10 KB", Same(plain("/pass/10k"))),
         )
     ]
+    return [miss, on_tmpfs, passed]

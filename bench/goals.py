@@ -63,5 +63,6 @@ GOALS: Final = (
     _workers(2),
     _workers(4),
     Goal("miss", 3.0),
+    Goal("miss-tmpfs", 3.0),
     Goal("pass", 3.0),
 )

@@ -32,6 +32,7 @@ from bench.servers import Kind, Server, Variant, remove, running
 SERVER_CORE: Final = 1
 LOAD_CORE: Final = 0
 _PACED_SECONDS: Final = 3
+_TMPFS: Final = "/dev/shm"  # of Linux
 
 Tell = Callable[[str], None]
 
@@ -78,7 +79,9 @@ class _Measuring:
     def stage(self, stage: Stage, cases: Sequence[Case]) -> None:
         self._tell(f"{stage.value}: starting and filling")
         with ExitStack() as stack:
-            directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="isr-bench-")))
+            place = _TMPFS if stage is Stage.IN_MEMORY else None
+            made = tempfile.TemporaryDirectory(prefix="isr-bench-", dir=place)
+            directory = Path(stack.enter_context(made))
             stack.callback(remove, directory)
             stack.enter_context(listening(origin(self._origin_port), self._origin_port, LOAD_CORE))
             servers = self._started(stack, cases, directory)

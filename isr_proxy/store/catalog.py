@@ -30,7 +30,7 @@ from isr_proxy.store.refusals import Refusals
 _log = structlog.get_logger("isr_proxy.store")
 
 _FLUSH_SECONDS: Final = 1.0
-_BATCH: Final = 64  # changes, and as many notes of serving: a purge waits for the batch that is being written
+_BATCH: Final = 32  # changes, and as many notes of serving: a purge waits for the batch that is being written
 _PENDING: Final = 2000  # changes; who records more waits for a flush
 _BUSY_PENDING: Final = 20_000  # and while others hold the file, no more than these are kept
 _NOTES: Final = 10_000
@@ -285,7 +285,7 @@ class Catalog:
         return await self._answer(lambda: self._ledger.matched(selectors), 0)
 
     async def older(
-        self, selector: Selector, sequence: int, after: tuple[str, int] = _START, limit: int = 100
+        self, selector: Selector, sequence: int, after: tuple[str, int] = _START, limit: int = 50
     ) -> list[tuple[Name, str, int]]:
         """Return the next entries a purge hits; go on after the last one's (path, id)."""
         await self._flush_changes()
