@@ -43,7 +43,7 @@ fuzz: $(READY) ## arbitrary bytes through the proxy, for a minute; SECONDS=600 i
 		|| echo 'Without atheris: chance chooses the bytes, coverage does not.' >&2
 	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
 
-bench: ## beside nginx, HAProxy, Varnish and next start, 25 minutes; ARGS=--quick takes under two
+bench: ## beside nginx, HAProxy, Varnish and next start, 20 minutes; ARGS=--quick takes under two
 	$(call need,$(BENCH_COMMANDS))
 	@$(MAKE) --no-print-directory setup VENV=$(BENCH_VENV) PYTHON='$(BENCH_PYTHON)'
 	$(BENCH_VENV)/bin/python -m bench $(ARGS)

@@ -31,4 +31,4 @@ def test_law_8_as_many_files_as_the_kernel_gives(soft: int, hard: int, warns: bo
 def test_what_may_be_needed() -> None:
     origin = OriginSettings(("http://a", "http://b"), max_connections=100)
     settings = Settings(origin=origin, limits=LimitSettings(max_connections=1000))
-    assert needed(settings) == 1000 + 200 + 1024
+    assert needed(settings) == 1000 + 200 + 1536
