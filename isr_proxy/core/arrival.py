@@ -12,7 +12,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 from urllib.parse import quote
 
-from isr_proxy.core.http import HOP_BY_HOP, Fields, Request, tokens
+from isr_proxy.core.http import HOP_BY_HOP, OWS, Fields, Request, tokens
 from isr_proxy.core.settings import Network
 from isr_proxy.core.value import Value
 
@@ -91,7 +91,7 @@ def tunnel_protocols(fields: Fields) -> str | None:
     Not HTTP itself: a tunnel of HTTP/2 (h2c) would carry further requests past every rule here. To go on
     in HTTP/1.1 is always a right answer (RFC 9110 §7.8).
     """
-    asked = [item.strip() for item in (fields.get(b"upgrade") or "").split(",")]
+    asked = [item.strip(OWS) for item in (fields.get(b"upgrade") or "").split(",")]
     kept = [item for item in asked if item and item.partition("/")[0].lower() not in _NEVER_TUNNELLED]
     return ", ".join(kept) or None
 
@@ -136,7 +136,7 @@ def normal_host(text: str, scheme: str) -> str | None:
 
 @lru_cache(maxsize=1024)
 def _normal_host(text: str, scheme: str) -> str | None:
-    host = text.strip(" \t").lower()
+    host = text.strip(OWS).lower()
     found = _HOST.fullmatch(host)
     if not text.isascii() or found is None or (found["v6"] and not _is_v6(found["v6"])):
         return None
@@ -171,7 +171,7 @@ def _said_by_proxy(fields: Fields, name: bytes, hops: int) -> str | None:
     value = fields.get(name) if hops else None
     if value is None:
         return None
-    items = [item.strip() for item in value.split(",")]
+    items = [item.strip(OWS) for item in value.split(",")]
     return items[-min(hops, len(items))]
 
 
@@ -183,7 +183,7 @@ def _chain(arrived: Arrived, trusted: Sequence[Network]) -> tuple[list[str], int
     if not is_in(arrived.peer, trusted):
         return ([arrived.peer] if arrived.peer else []), 0
     said = (arrived.fields.get(b"x-forwarded-for") or "").split(",")
-    chain = [*(part.strip() for part in said if part.strip()), arrived.peer]
+    chain = [*(part.strip(OWS) for part in said if part.strip(OWS)), arrived.peer]
     distrusted = (place for place, address in enumerate(reversed(chain)) if not is_in(address, trusted))
     return chain, next(distrusted, len(chain))
 

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Final
 
 from isr_proxy.core.entry import Meta
-from isr_proxy.core.http import HOP_BY_HOP, TOKEN, Fields, Line, Request, end_to_end, hop_names, tokens
+from isr_proxy.core.http import HOP_BY_HOP, OWS, TOKEN, Fields, Line, Request, end_to_end, hop_names, tokens
 from isr_proxy.core.key import Dimension, Key, Variant
 
 USER_AGENT: Final = b"isr-proxy"
@@ -174,7 +174,7 @@ def _expectations(request: Request) -> list[Line]:
     """Return what is expected besides 100-continue, which ends at each hop: the origin's to refuse."""
     if b"expect" not in request.fields:
         return []
-    said = (item.strip() for item in (request.fields.get(b"expect") or "").split(","))
+    said = (item.strip(OWS) for item in (request.fields.get(b"expect") or "").split(","))
     others = [item for item in said if item and item.lower() != "100-continue"]
     return [(b"Expect", ", ".join(others).encode("latin-1"))] if others else []
 
@@ -190,7 +190,7 @@ def accepts_trailers(request: Request) -> bool:
     """Tell whether the visitor can do with trailers (RFC 9110 §10.1.4)."""
     if b"te" not in request.fields or request.version == "1.0":
         return False
-    return any(item.partition(";")[0].strip() == "trailers" for item in tokens(request.fields.get(b"te")))
+    return any(item.partition(";")[0].strip(OWS) == "trailers" for item in tokens(request.fields.get(b"te")))
 
 
 def forwards_left(request: Request) -> int | None:

@@ -12,7 +12,7 @@ from typing import Final
 
 from isr_proxy.core.directives import CacheControl, effective_directives
 from isr_proxy.core.entry import Meta, OriginTimes, State
-from isr_proxy.core.http import DELTA_SECONDS_MAX, Fields, delta_seconds, parse_date
+from isr_proxy.core.http import DELTA_SECONDS_MAX, OWS, Fields, delta_seconds, parse_date
 from isr_proxy.core.settings import FOREVER, Heuristic, Revalidate, RevalidateMode, Route
 from isr_proxy.core.value import Value
 
@@ -225,7 +225,7 @@ def initial_age(fields: Fields, requested_at: float, answered_at: float) -> floa
     """
     dated = parse_date(fields.first(b"date"), now=answered_at)
     apparent = 0.0 if dated is None else max(0.0, answered_at - dated)
-    said = delta_seconds((fields.first(b"age") or "").partition(",")[0].strip())
+    said = delta_seconds((fields.first(b"age") or "").partition(",")[0].strip(OWS))
     return max(apparent, (said or 0) + max(0.0, answered_at - requested_at))
 
 

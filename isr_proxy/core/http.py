@@ -37,6 +37,7 @@ HOP_BY_HOP: Final = frozenset(
 SAFE_METHODS: Final = frozenset(
     {"GET", "HEAD", "OPTIONS", "TRACE", "PRI", "PROPFIND", "QUERY", "REPORT", "SEARCH"}
 )
+OWS: Final = " \t"  # RFC 9110 §5.6.3: what else `str.strip` takes for a space belongs to the value
 TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 §5.6.2
 DELTA_SECONDS_MAX: Final = 2**31  # RFC 9111 §1.2.2
 _LENGTH_DIGITS: Final = 18  # more is no body's length
@@ -197,7 +198,7 @@ def _with_nominated(said: str) -> frozenset[bytes]:
 
 def tokens(value: str | None) -> list[str]:
     """Split a comma-separated list into lower-case, trimmed, non-empty items."""
-    return [item for part in (value or "").split(",") if (item := part.strip().lower())]
+    return [item for part in (value or "").split(",") if (item := part.strip(OWS).lower())]
 
 
 # --- numbers ---
@@ -277,12 +278,12 @@ def _formatted(second: int) -> str:
 
 # --- validators (RFC 9110 §8.8, §13.1) ---
 
-_ETAG: Final = re.compile(r'[\s,]*((?:W/)?"[\x21\x23-\x7e\x80-\xff]*")\s*(?:,|$)')
+_ETAG: Final = re.compile(r'[ \t,]*((?:W/)?"[\x21\x23-\x7e\x80-\xff]*")[ \t]*(?:,|$)')
 
 
 def parse_etags(value: str) -> list[str]:
     """Return the entity tags of an If-None-Match or If-Match list; `["*"]` for the star."""
-    if value.strip() == "*":
+    if value.strip(OWS) == "*":
         return ["*"]
     found, position = [], 0
     while match := _ETAG.match(value, position):
@@ -325,7 +326,7 @@ def parse_cookies(values: Iterable[str]) -> dict[str, str]:
     cookies: dict[str, str] = {}
     for value in values:
         for pair in value.split(";"):
-            name, _, content = pair.strip().partition("=")
+            name, _, content = pair.strip(OWS).partition("=")
             if name and name not in cookies:
                 cookies[name] = content
     return cookies
@@ -338,7 +339,7 @@ def weights_of(value: str | None) -> dict[str, float]:
     """Read codings and their q-values; a malformed weight counts as 0."""
     weights: dict[str, float] = {}
     for item in (value or "").split(","):
-        coding, *parameters = (part.strip().lower() for part in item.split(";"))
+        coding, *parameters = (part.strip(OWS).lower() for part in item.split(";"))
         if coding:
             weights[coding] = _weight(parameters)
     return weights
@@ -349,9 +350,9 @@ _QVALUE: Final = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")  # RFC 9110 §
 
 def _weight(parameters: list[str]) -> float:
     for parameter in parameters:
-        name, _, text = parameter.partition("=")
-        if name.strip() == "q":
-            return float(text) if _QVALUE.fullmatch(text.strip()) else 0.0
+        name, _, text = (part.strip(OWS) for part in parameter.partition("="))
+        if name == "q":
+            return float(text) if _QVALUE.fullmatch(text) else 0.0
     return 1.0
 
 

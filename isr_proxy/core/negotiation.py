@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-from isr_proxy.core.http import weights_of
+from isr_proxy.core.http import OWS, weights_of
 
 # Not lists: a comma and the blanks beside it are part of the value.
 _NOT_LISTS: Final = frozenset(
@@ -44,7 +44,7 @@ def normal_value(name: str, values: Iterable[str]) -> str | None:
         return value
     if name in _WEIGHTED:
         return ", ".join(_by_weight(value))
-    return ", ".join(item for part in _MEMBER.findall(value) if (item := part.strip()))
+    return ", ".join(item for part in _MEMBER.findall(value) if (item := part.strip(OWS)))
 
 
 def _by_weight(value: str) -> list[str]:
@@ -58,7 +58,7 @@ def is_wanted_most(language: str | None, accept: str | None) -> bool:
 
     What has no Content-Language, or more than one, is nobody's language.
     """
-    tag = (language or "").strip().lower()
+    tag = (language or "").strip(OWS).lower()
     weights = {name: weight for name, weight in weights_of(accept).items() if weight > 0}
     if not tag or "," in tag or not weights:
         return False

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
-from isr_proxy.core.http import Fields, parse_date
+from isr_proxy.core.http import OWS, Fields, parse_date
 
 MAX_SPANS: Final = 16  # more parts of one page than this cost more than the page (RFC 9110 §14.2)
 
@@ -73,7 +73,7 @@ def asked_ranges(fields: Fields) -> tuple[Ask, ...] | None:
     unit, separator, listed = values[0].partition("=")
     if not separator or unit.lower() != "bytes":
         return None
-    specs = [spec for each in listed.split(",") if (spec := each.strip(" \t"))]
+    specs = [spec for each in listed.split(",") if (spec := each.strip(OWS))]
     asks = tuple(ask for spec in specs if (ask := _ask(spec)) is not None)
     return asks if len(asks) == len(specs) and 0 < len(asks) <= MAX_SPANS else None
 

@@ -18,7 +18,7 @@ from aiohttp import http_parser
 from aiohttp.http_exceptions import HttpProcessingError
 
 from isr_proxy.core.chunks import NO_TRAILERS, BadChunks, ChunkReader, Strictness
-from isr_proxy.core.http import Fields, Head, content_length, tokens
+from isr_proxy.core.http import OWS, Fields, Head, content_length, tokens
 from isr_proxy.core.reason import Reason
 from isr_proxy.errors import OriginProtocol
 
@@ -264,7 +264,7 @@ def framing_of(method: str, head: Head) -> Framing:
     fields = head.fields
     if b"transfer-encoding" in fields:  # of all lines: the parser's own mapping tells of the first
         coding = fields.get(b"transfer-encoding") or ""
-        if coding.strip(" \t").lower() != "chunked":
+        if coding.strip(OWS).lower() != "chunked":
             raise bad_response(f"transfer coding {coding[:50]!r} was not asked for")
         return ChunkedFraming()
     if b"content-length" not in fields:

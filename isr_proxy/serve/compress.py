@@ -14,7 +14,7 @@ import brotli
 import zstandard
 
 from isr_proxy.core.directives import parse_cache_control
-from isr_proxy.core.http import Fields
+from isr_proxy.core.http import OWS, Fields
 from isr_proxy.core.settings import Route
 from isr_proxy.store.base import Writer
 
@@ -55,7 +55,7 @@ def is_compressible(fields: Fields) -> bool:
         return False
     if "no-transform" in parse_cache_control(fields.all(b"cache-control")):
         return False
-    kind = (fields.first(b"content-type") or "").partition(";")[0].strip().lower()
+    kind = (fields.first(b"content-type") or "").partition(";")[0].strip(OWS).lower()
     return kind.startswith("text/") or kind in _TEXT_LIKE or kind.endswith(("+json", "+xml"))
 
 

@@ -16,6 +16,7 @@ from isr_proxy.core.decision import Admit
 from isr_proxy.core.entry import Meta, State
 from isr_proxy.core.freshness import Times, remaining
 from isr_proxy.core.http import (
+    OWS,
     REASON_PHRASES,
     Fields,
     Head,
@@ -236,7 +237,7 @@ def _with_etag(lines: list[Line], etag: str) -> list[Line]:
 
 def _varying_on_encoding(lines: list[Line]) -> list[Line]:
     said = Fields(lines).get(b"vary")
-    if said is not None and ("accept-encoding" in said.lower() or said.strip() == "*"):
+    if said is not None and ("accept-encoding" in said.lower() or said.strip(OWS) == "*"):
         return lines
     return [*lines, (b"Vary", b"Accept-Encoding")]
 

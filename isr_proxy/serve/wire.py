@@ -14,7 +14,7 @@ from aiohttp.streams import StreamReader
 
 from isr_proxy.core.admission import PRIVATE_FIELDS
 from isr_proxy.core.chunks import NO_TRAILERS, encode_chunk, encode_end
-from isr_proxy.core.http import REASON_PHRASES, Fields, Head, Request, content_length, end_to_end, tokens
+from isr_proxy.core.http import OWS, REASON_PHRASES, Fields, Head, Request, content_length, end_to_end, tokens
 from isr_proxy.core.reason import Reason
 from isr_proxy.core.value import Value
 from isr_proxy.errors import BodyRefused, VisitorGone
@@ -92,7 +92,7 @@ def framing_refusal(fields: Fields, *, is_http11: bool) -> int | None:
         return 400 if b"content-length" in fields and content_length(fields) is None else None
     if not is_http11:
         return 400
-    return None if coding.strip().lower() == "chunked" else 501
+    return None if coding.strip(OWS).lower() == "chunked" else 501
 
 
 class Manners(Value, frozen=True):

@@ -308,6 +308,10 @@ CHOICES = [
     ("gzip;q=2", "identity"),
     ("gzip;q=-1", "identity"),
     ("GZIP ; Q=0.3", "gzip"),
+    ("gzip;q=\x1d0", "identity"),  # only a space and a tab are spaces
+    ("gzip;q=\xa01", "identity"),
+    ("\x85gzip", "identity"),
+    ("gzip ; q =\t0.5 ", "gzip"),
     ("deflate", "identity"),
 ]
 
