@@ -29,6 +29,7 @@ import uvloop
 from bench.configs import USUAL, Place, isr_proxy
 from bench.origin import Origin
 from isr_proxy.run.config import parse
+from isr_proxy.run.interpreter import tune
 from isr_proxy.run.worker import Worker
 
 VISITORS: Final = 16
@@ -151,6 +152,7 @@ async def measure(case: str, requests: int, directory: Path) -> tuple[Counter[st
     port = origin.sockets[0].getsockname()[1]
     settings = parse(isr_proxy(Place(directory, 0, 0, port), USUAL), file="layers.yaml", environ={})
     worker = await Worker.start(settings)
+    tune()
     try:
         visited = int(worker.urls[0].rpartition(":")[2])
         await load(visited, heads_of(case, range(WARMING)))

@@ -23,9 +23,9 @@ from bench.origin import page
 from isr_proxy.core.entry import Meta, State, VaryIndex, checksum
 from isr_proxy.core.key import Key
 from isr_proxy.core.settings import StoreSettings
+from isr_proxy.store.changes import Row
 from isr_proxy.store.disk import DiskStore
 from isr_proxy.store.layout import SHARDS, Layout
-from isr_proxy.store.ledger import Row
 from isr_proxy.store.reading import open_file, read_summary
 from isr_proxy.store.rows import page_row
 from isr_proxy.store.writing import Identity, Workshop
@@ -87,6 +87,6 @@ def _placed(workshop: Workshop, layout: Layout, path: str, template: Template) -
     temp, meta = workshop.make_page(
         Identity(body, 0, checksum(body)), (), msgspec.structs.replace(meta, path=path, bodies=()), state
     )
-    row = page_row(key.digest, meta, state, temp.file, state.fetched_at)
+    row = page_row(key.digest, meta, state, os.fstat(temp.file.descriptor), state.fetched_at)
     workshop.install(temp, layout.page(key.digest))
     return row

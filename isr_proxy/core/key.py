@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Final
 
@@ -75,8 +76,12 @@ class Variant(Value, frozen=True):
 
     @property
     def digest(self) -> bytes:
-        parts = [part for dimension in self.headers for part in dimension]
-        return _digest(parts, VARIANT_DIGEST_BYTES)
+        return _variant_digest(self.headers)
+
+
+@lru_cache(maxsize=1024)  # asked for at every step of a page, and nearly always of `PLAIN`
+def _variant_digest(headers: tuple[Dimension, ...]) -> bytes:
+    return _digest([part for dimension in headers for part in dimension], VARIANT_DIGEST_BYTES)
 
 
 PLAIN: Final = Variant()

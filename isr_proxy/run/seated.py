@@ -22,6 +22,7 @@ import uvloop
 from isr_proxy.core.settings import Settings
 from isr_proxy.errors import ConfigError, IsrProxyError
 from isr_proxy.run import logs
+from isr_proxy.run.interpreter import tune
 from isr_proxy.run.share import ADOPT, CUT, GIVE_BACK, LEAVING, READY, RELOAD, Share
 from isr_proxy.run.worker import Worker
 from isr_proxy.serve.admin import Reloaded
@@ -51,6 +52,7 @@ async def _serve(settings: Settings, share: Share) -> int:
     loop.add_reader(share.lifeline, _supervisor_ended, loop, share.lifeline, stopping)
     worker = await Worker.start(settings, share=share)
     assert worker.foundations.seat is not None, "it has a share"
+    tune()
     post = worker.foundations.seat.post
     post.on(CUT, lambda sender, body: _cut(worker, stopping))
     post.answer(RELOAD, _reloading(worker, share))

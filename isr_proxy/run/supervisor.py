@@ -18,6 +18,7 @@ from isr_proxy.core.settings import Settings
 from isr_proxy.errors import ConfigError, IsrProxyError
 from isr_proxy.run.descriptors import raise_limit
 from isr_proxy.run.host import Host
+from isr_proxy.run.interpreter import tune
 from isr_proxy.run.worker import Worker
 
 _log = structlog.get_logger("isr_proxy.supervisor")
@@ -40,6 +41,7 @@ def run(load: Load) -> int:
 
 async def _supervise(settings: Settings, load: Load) -> int:
     worker = await Worker.start(settings, load=load)
+    tune()
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

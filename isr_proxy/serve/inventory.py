@@ -22,8 +22,8 @@ from isr_proxy.errors import BadEntry
 from isr_proxy.serve.engine import Engine
 from isr_proxy.serve.targets import Site, parse_target, site_of
 from isr_proxy.store.catalog import Catalog
+from isr_proxy.store.changes import Row
 from isr_proxy.store.layout import Layout
-from isr_proxy.store.ledger import Row
 from isr_proxy.store.reading import open_file, read_summary
 
 _LOOKED_AT: Final = 5000  # rows in one question that filters by condition

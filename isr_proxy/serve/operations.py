@@ -35,9 +35,9 @@ from isr_proxy.serve.targets import Target, hosts_of, parse_target, request_of, 
 from isr_proxy.serve.variances import RULE_QUERY
 from isr_proxy.serve.warm import Warmer
 from isr_proxy.serve.watchers import Watchers
+from isr_proxy.store.changes import Row
 from isr_proxy.store.disk import DiskStore
 from isr_proxy.store.layout import key_part
-from isr_proxy.store.ledger import Row
 
 _log = structlog.get_logger("isr_proxy.operations")
 

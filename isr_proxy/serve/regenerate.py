@@ -363,12 +363,13 @@ class Regenerator:
         admit: Admit,
         writer: Writer,
     ) -> tuple[Reason, bool]:
-        key = kept_key(job.wanted, Fields(admit.lines))
+        fields = Fields(admit.lines)
+        key = kept_key(job.wanted, fields)
         asked = None if key == job.wanted else job.wanted.query
         meta = structs.replace(meta_of(key, head, admit, writer.checksum, self._now()), asked=asked)
         # The rule before the page: a purge of a query has to know which page that is.
         state = State(flight.sequence, admit.answered_at, admit.initial_age)
-        await self.variances.learn(job.wanted, Fields(admit.lines), job.stored, state)
+        await self.variances.learn(job.wanted, fields, job.stored, state)
         if self._is_purged(meta, flight.sequence):
             return Reason.SUPERSEDED, False
         if job.stored is not None and self._is_same_page(job.stored, meta, writer):

@@ -13,7 +13,7 @@ from isr_proxy.core.arrival import normal_host
 from isr_proxy.core.purges import Scope, Selector, Strength, normal_tag
 from isr_proxy.serve.targets import parse_target
 from isr_proxy.store.catalog import Catalog
-from isr_proxy.store.ledger import Row
+from isr_proxy.store.changes import Row
 
 _PAGE: Final = 200  # rows asked of the catalog at once
 

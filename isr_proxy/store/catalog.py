@@ -22,15 +22,18 @@ from typing import Final, TypeVar
 import structlog
 
 from isr_proxy.core.purges import Selector
+from isr_proxy.store.changes import Change, Forgotten, Row
 from isr_proxy.store.company import DOUBTS, SETTLED, Company, is_settled
 from isr_proxy.store.layout import Name
-from isr_proxy.store.ledger import BROKEN, COMPLETE, PARTIAL, Change, Forgotten, Ledger, Row, Totals, is_busy
+from isr_proxy.store.ledger import BROKEN, COMPLETE, PARTIAL, Ledger, Totals, is_busy
 from isr_proxy.store.refusals import Refusals
 
 _log = structlog.get_logger("isr_proxy.store")
 
 _FLUSH_SECONDS: Final = 1.0
-_BATCH: Final = 32  # changes, and as many notes of serving: a purge waits for the batch that is being written
+# Of one transaction: whoever asks waits for the one that is on its way.
+_BATCH: Final = 64  # changes
+_NOTES_AT_ONCE: Final = 32  # of serving, each of which is another leaf of the file
 _PENDING: Final = 2000  # changes; who records more waits for a flush
 _BUSY_PENDING: Final = 20_000  # and while others hold the file, no more than these are kept
 _NOTES: Final = 10_000
@@ -151,7 +154,7 @@ class Catalog:
     async def flush(self) -> None:
         """Write everything recorded so far; once begun, a batch is written whoever stops waiting."""
         while self._pending or self._served or self._lock.locked():
-            if not await self._write_carried(_BATCH):
+            if not await self._write_carried(_NOTES_AT_ONCE):
                 return
 
     async def _flush_changes(self) -> None:

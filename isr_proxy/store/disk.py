@@ -32,12 +32,12 @@ from isr_proxy.errors import BadEntry, StoreError, StoreUnavailable
 from isr_proxy.store.absent import Absent
 from isr_proxy.store.base import PENDING, Entry, Found, Pending
 from isr_proxy.store.catalog import Catalog
+from isr_proxy.store.changes import Change
 from isr_proxy.store.claim import claim, has_pages
 from isr_proxy.store.company import Alone, Company
 from isr_proxy.store.hands import Hands
 from isr_proxy.store.key_locks import KeyLocks
 from isr_proxy.store.layout import Layout, Name, key_part, name_of
-from isr_proxy.store.ledger import Change
 from isr_proxy.store.opened import FileId, OpenFile
 from isr_proxy.store.peeking import WouldWait
 from isr_proxy.store.reading import BrokenFile, Verified, open_file, read_head

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from types import TracebackType
 
 from isr_proxy.store.company import Company
 
@@ -21,15 +20,34 @@ class KeyLocks:
         self._company = company
         self._locks: weakref.WeakValueDictionary[bytes, asyncio.Lock] = weakref.WeakValueDictionary()
 
-    @asynccontextmanager
-    async def of(self, digest: bytes) -> AsyncIterator[None]:
-        """Hold a key's lock; StoreUnavailable when another process does not let go of it."""
+    def of(self, digest: bytes) -> KeyLock:
+        """Return a key's lock, to be held by `async with`."""
         lock = self._locks.get(digest)
         if lock is None:
             lock = self._locks[digest] = asyncio.Lock()
-        async with lock:
-            await self._company.lock(digest)
-            try:
-                yield
-            finally:
-                self._company.unlock(digest)
+        return KeyLock(digest, lock, self._company)
+
+
+class KeyLock:
+    """StoreUnavailable when another process does not let go of it."""
+
+    __slots__ = ("_company", "_digest", "_lock")
+
+    def __init__(self, digest: bytes, lock: asyncio.Lock, company: Company) -> None:
+        self._digest = digest
+        self._lock = lock
+        self._company = company
+
+    async def __aenter__(self) -> None:
+        await self._lock.acquire()
+        try:
+            await self._company.lock(self._digest)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._company.unlock(self._digest)
+        self._lock.release()

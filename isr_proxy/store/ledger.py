@@ -6,18 +6,16 @@ be rebuilt from the pages; it is never asked what may be served.
 
 from __future__ import annotations
 
-import math
 import os
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import msgspec
-
 from isr_proxy.core.purges import RULE_TAG, Scope, Selector
-from isr_proxy.core.value import Value
+from isr_proxy.store.changes import Change, Row
 from isr_proxy.store.company import ENTRIES, PAGES
+from isr_proxy.store.entering import COLUMNS, Batch, enter, note_served
 from isr_proxy.store.layout import Name
 
 _SCHEMA: Final = """
@@ -44,13 +42,16 @@ CREATE TRIGGER IF NOT EXISTS tag_removed AFTER DELETE ON tags BEGIN
 CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 """
 SCHEMA_VERSION: Final = 2
-INDEX_STATUS: Final = 0  # of the row of a VaryIndex: it takes space, but is no entry
 COMPLETE: Final = "complete"
 PARTIAL: Final = "partial"
 BROKEN: Final = ".broken"  # what a broken file is renamed to
 _IN_USE: Final = ""
 _BUSY_SECONDS: Final = 5.0  # that another process may take to write a batch
 _VICTIMS_AT_ONCE: Final = 256
+_TOTALS: Final = (
+    "SELECT coalesce((SELECT value FROM about WHERE name = 'size_bytes'), 0),"
+    " coalesce((SELECT value FROM about WHERE name = 'entries'), 0)"
+)
 _IS_PAGE: Final = "status > 0 AND NOT EXISTS (SELECT 1 FROM tags WHERE tag = ? AND page_id = id)"
 
 # However many pages have the tag: to count 100,000 rows of an index takes 5 ms, to look at the pages a third
@@ -67,73 +68,12 @@ _OLDER_TAGGED: Final = (
 )
 
 
-class Row(Value, frozen=True):
-    """One page file, as listed. `variant` and `encodings` are for people; sizes on disk are allocated."""
-
-    name: Name
-    scheme: str
-    host: str
-    path: str
-    query: str | None
-    variant: str
-    encodings: str
-    status: int
-    size_bytes: int
-    body_bytes: int
-    inode: int
-    mtime_ns: int
-    sequence: int
-    generated_at: float
-    fetched_at: float
-    stale_at: float
-    failures: int
-    last_error: str
-    retry_at: float
-    served_at: float
-    tags: tuple[str, ...] = ()
-
-
-class Freshened(Value, frozen=True):
-    """What an update in place changed of a row."""
-
-    name: Name
-    mtime_ns: int
-    sequence: int
-    fetched_at: float
-    stale_at: float
-    failures: int
-    last_error: str
-    retry_at: float
-
-
-class Forgotten(Value, frozen=True):
-    """A file is gone."""
-
-    name: Name
-
-
-Change = Row | Freshened | Forgotten
-
-
 @dataclass(frozen=True, slots=True)
 class Totals:
     """Of all page files: allocated bytes, and entries (without indexes)."""
 
     size_bytes: int = 0
     entries: int = 0
-
-
-_COLUMNS: Final = (
-    "name, scheme, host, path, query, variant, encodings, status, size_bytes, body_bytes, inode, mtime_ns,"
-    " sequence, generated_at, fetched_at, stale_at, failures, last_error, retry_at, served_at"
-)
-_UPSERT: Final = (
-    f"INSERT INTO pages ({_COLUMNS}) VALUES ({', '.join('?' * 20)}) ON CONFLICT (name) DO UPDATE SET "
-    + ", ".join(
-        f"{column} = excluded.{column}" for column in _COLUMNS.split(", ")[1:-1]
-    )  # a page made anew was not served by that: served_at stays
-    + " RETURNING id"
-)
 
 
 class Ledger:
@@ -184,7 +124,7 @@ class Ledger:
         self._tally[PAGES], self._tally[ENTRIES] = totals.size_bytes, totals.entries
 
     def _written(self) -> Totals:
-        return Totals(self._about("size_bytes", 0), self._about("entries", 0))
+        return Totals(*self._database.execute(_TOTALS).fetchone())
 
     def is_in_place(self) -> bool:
         """Tell whether this file is still the catalog: another process may have replaced a broken one."""
@@ -194,8 +134,10 @@ class Ledger:
         row = self._database.execute("SELECT value FROM about WHERE name = ?", (name,)).fetchone()
         return default if row is None else row[0]
 
-    def _say(self, name: str, value: object) -> None:
-        self._database.execute("INSERT OR REPLACE INTO about VALUES (?, ?)", (name, value))
+    def _say(self, **values: object) -> None:
+        said = [item for name_and_value in values.items() for item in name_and_value]
+        places = ", ".join(["(?, ?)"] * len(values))
+        self._database.execute(f"INSERT OR REPLACE INTO about VALUES {places}", said)
 
     # --- whether it can be believed ---
 
@@ -213,8 +155,7 @@ class Ledger:
     def opened(self) -> None:
         """Say durably that from now on the file may lag behind the pages."""
         self._database.execute("PRAGMA synchronous = FULL")
-        self._say("closed", _IN_USE)
-        self._say("boot", boot())
+        self._say(closed=_IN_USE, boot=boot())
         self.checkpoint()
         self._database.execute("PRAGMA synchronous = OFF")
 
@@ -226,7 +167,7 @@ class Ledger:
         """Close it as COMPLETE or PARTIAL, which is found at the next start."""
         try:
             self._database.execute("PRAGMA synchronous = FULL")
-            self._say("closed", closed)
+            self._say(closed=closed)
             self.checkpoint()
         finally:
             self._database.close()
@@ -253,75 +194,16 @@ class Ledger:
         self._database.execute("BEGIN IMMEDIATE")
         try:
             before = self._written()
-            self._set(before)
-            for change in changes:
-                self._apply_one(change)
-            self._database.executemany(
-                "UPDATE pages SET served_at = max(served_at, ?2) WHERE name = ?1", served
-            )
-            self._say("size_bytes", self.totals.size_bytes)
-            self._say("entries", self.totals.entries)
+            gained = enter(self._database, Batch(changes))
+            note_served(self._database, served)
+            self._set(Totals(before.size_bytes + gained.size_bytes, before.entries + gained.entries))
+            self._say(size_bytes=self.totals.size_bytes, entries=self.totals.entries)
             self._database.execute("COMMIT")
         except BaseException:
             self._set(before)
             if self._database.in_transaction:
                 self._database.execute("ROLLBACK")
             raise
-
-    def _apply_one(self, change: Change) -> None:
-        match change:
-            case Row():
-                self._put(change)
-            case Freshened():
-                self._freshen(change)
-            case Forgotten():
-                self._take_out(change.name)
-
-    def _put(self, row: Row) -> None:
-        old = self._find(row.name)
-        values = msgspec.structs.astuple(row)[
-            :-1
-        ]  # in the order of the columns; the tags are rows of their own
-        (page_id,) = self._database.execute(_UPSERT, values).fetchone()
-        if old is not None:
-            self._count(-old[1], -(old[2] > INDEX_STATUS))
-            self._database.execute("DELETE FROM tags WHERE page_id = ?", (page_id,))
-        self._database.executemany(
-            "INSERT OR IGNORE INTO tags VALUES (?, ?)", [(page_id, tag) for tag in row.tags]
-        )
-        self._count(row.size_bytes, row.status > INDEX_STATUS)
-
-    def _freshen(self, change: Freshened) -> None:
-        self._database.execute(
-            "UPDATE pages SET mtime_ns = ?2, sequence = ?3, fetched_at = ?4, stale_at = ?5, failures = ?6,"
-            " last_error = ?7, retry_at = ?8 WHERE name = ?1",
-            (
-                change.name,
-                change.mtime_ns,
-                change.sequence,
-                change.fetched_at,
-                change.stale_at,
-                change.failures,
-                change.last_error,
-                change.retry_at,
-            ),
-        )
-
-    def _take_out(self, name: Name) -> None:
-        old = self._find(name)
-        if old is not None:
-            self._database.execute("DELETE FROM tags WHERE page_id = ?", (old[0],))
-            self._database.execute("DELETE FROM pages WHERE id = ?", (old[0],))
-            self._count(-old[1], -(old[2] > INDEX_STATUS))
-
-    def _find(self, name: Name) -> tuple[int, int, int] | None:
-        found: tuple[int, int, int] | None = self._database.execute(
-            "SELECT id, size_bytes, status FROM pages WHERE name = ?", (name,)
-        ).fetchone()
-        return found
-
-    def _count(self, size_bytes: int, entries: int) -> None:
-        self._set(Totals(self.totals.size_bytes + size_bytes, self.totals.entries + entries))
 
     # --- reading ---
 
@@ -399,7 +281,7 @@ class Ledger:
             where += " AND id IN (SELECT page_id FROM tags WHERE tag = ?)"
             values = (*values, tag)
         sql = (
-            f"SELECT id, {_COLUMNS} FROM pages WHERE {where} AND status > 0"
+            f"SELECT id, {COLUMNS} FROM pages WHERE {where} AND status > 0"
             " AND (path, id) > (?, ?) ORDER BY path, id LIMIT ?"
         )
         return [
@@ -409,7 +291,7 @@ class Ledger:
     def at(self, path: str, query: str | None, host: str | None) -> list[Row]:
         """Return every entry of one URL: all its variants and dimensions."""
         found = self._database.execute(
-            f"SELECT id, {_COLUMNS} FROM pages WHERE path = ?1 AND query IS ?2 AND status > 0"
+            f"SELECT id, {COLUMNS} FROM pages WHERE path = ?1 AND query IS ?2 AND status > 0"
             " AND (?3 IS NULL OR host = ?3) ORDER BY id LIMIT 1000",
             (path, query, host),
         ).fetchall()
@@ -417,7 +299,7 @@ class Ledger:
 
     def _row(self, found: tuple[Any, ...]) -> tuple[Row, int]:
         rows = self._database.execute("SELECT tag FROM tags WHERE page_id = ? ORDER BY tag", found[:1])
-        named: dict[str, Any] = dict(zip(_COLUMNS.split(", "), found[1:], strict=True))
+        named: dict[str, Any] = dict(zip(COLUMNS.split(", "), found[1:], strict=True))
         return Row(tags=tuple(tag for (tag,) in rows), **named), found[0]
 
 
@@ -482,6 +364,3 @@ def boot() -> str:
             return file.read().strip()
     except OSError:
         return "unknown"
-
-
-FOREVER_SERVED: Final = math.inf  # of an index: never a victim by itself

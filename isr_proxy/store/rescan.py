@@ -14,8 +14,8 @@ from typing import Final
 
 from isr_proxy.errors import BadEntry
 from isr_proxy.store.catalog import Catalog
+from isr_proxy.store.changes import Forgotten, Row
 from isr_proxy.store.layout import SHARDS, Layout, Name, parse_file_name
-from isr_proxy.store.ledger import Forgotten, Row
 from isr_proxy.store.reading import BrokenFile, open_file
 from isr_proxy.store.rows import read_row
 

@@ -11,16 +11,15 @@ from dataclasses import replace
 from isr_proxy.core.entry import Meta, State, VaryIndex
 from isr_proxy.core.key import Dimension
 from isr_proxy.errors import BadEntry
+from isr_proxy.store.changes import FOREVER_SERVED, INDEX_STATUS, Change, Forgotten, Freshened, Row
 from isr_proxy.store.layout import Layout, Name
-from isr_proxy.store.ledger import FOREVER_SERVED, INDEX_STATUS, Change, Forgotten, Freshened, Row
 from isr_proxy.store.opened import OpenFile
 from isr_proxy.store.reading import Stamp, open_file, read_summary
 from isr_proxy.store.writing import allocated
 
 
-def page_row(name: Name, meta: Meta, state: State, file: OpenFile, now: float) -> Row:
-    """Return the row of a page in this open file."""
-    status = os.fstat(file.descriptor)
+def page_row(name: Name, meta: Meta, state: State, status: os.stat_result, now: float) -> Row:
+    """Return the row of a page in a file with this status."""
     return Row(
         name=name,
         scheme=meta.scheme,
@@ -79,7 +78,7 @@ def read_row(name: Name, file: OpenFile) -> Row:
         case VaryIndex() as index:
             return index_row(name, index, file)
         case meta, state:
-            return page_row(name, meta, state, file, state.fetched_at)
+            return page_row(name, meta, state, os.fstat(file.descriptor), state.fetched_at)
 
 
 def current(layout: Layout, change: Change) -> Change:

@@ -21,8 +21,8 @@ from isr_proxy.core.value import Value
 from isr_proxy.core.variants import LANGUAGE, dated_at, speaks_for
 from isr_proxy.errors import BadEntry, Superseded, TooManyVariants
 from isr_proxy.store.base import Entry, Found, VaryMiss
+from isr_proxy.store.changes import Change, Forgotten
 from isr_proxy.store.layout import Layout, Name, is_variant, key_part, name_of
-from isr_proxy.store.ledger import Change, Forgotten
 from isr_proxy.store.opened import FileBodies, FileId, OpenFile, ResidentBodies
 from isr_proxy.store.peeking import Peeker
 from isr_proxy.store.reading import (
@@ -192,9 +192,10 @@ class Shelf:
         index = self._with_variant(key, variant, old)
         temp, meta = self._workshop.make_page(body, encodings, meta, state)
         parts = {"identity": body.tail, **dict(encodings)} if not body.spilled_bytes else None
-        page = self._opened(temp, meta, state, parts)
-        changes = [page_row(name, meta, state, temp.file, now), *self._install(temp, name, old, index)]
-        self._verified.mark(name, stamp_of(os.fstat(temp.file.descriptor)))
+        status = os.fstat(temp.file.descriptor)
+        page = self._opened(temp, status.st_ino, meta, state, parts)
+        changes = [page_row(name, meta, state, status, now), *self._install(temp, name, old, index)]
+        self._verified.mark(name, stamp_of(status))
         return Placed(page, tuple(changes), self.shard_bytes(name))
 
     def _replaced_index(self, key: Key, name: Name, state: State) -> VaryIndex | None:
@@ -231,9 +232,14 @@ class Shelf:
         return VaryIndex(key.scheme, key.host, key.path, key.query, key.dimensions, variant.names, variants)
 
     def _opened(
-        self, temp: Temp, meta: Meta, state: State, parts: dict[str, bytes | bytearray | memoryview] | None
+        self,
+        temp: Temp,
+        inode: int,
+        meta: Meta,
+        state: State,
+        parts: dict[str, bytes | bytearray | memoryview] | None,
     ) -> Page:
-        file_id = file_id_of(temp.file.descriptor)
+        file_id = file_id_of(temp.file.descriptor, inode)
         bodies: Bodies
         if parts is None:
             bodies = FileBodies(temp.file, meta.bodies, file_id, self._executor)
@@ -290,10 +296,11 @@ class Shelf:
         if source is None:
             return None
         temp = self._workshop.make_copy(source, meta, state)
-        page = self._opened(temp, meta, state, None)
-        row = page_row(name, meta, state, temp.file, now)
+        status = os.fstat(temp.file.descriptor)
+        page = self._opened(temp, status.st_ino, meta, state, None)
+        row = page_row(name, meta, state, status, now)
         self._install_one(temp, name)
-        self._verified.mark(name, stamp_of(os.fstat(temp.file.descriptor)))
+        self._verified.mark(name, stamp_of(status))
         return Placed(page, (row,), self.shard_bytes(name))
 
     def remove(self, name: Name, expected: FileId | None = None) -> tuple[Change, ...]:

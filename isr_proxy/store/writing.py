@@ -206,8 +206,8 @@ def _encoded(meta: Meta) -> bytes:
         raise StoreError(f"a page's meta cannot be written: {error}") from error
 
 
-def file_id_of(descriptor: int) -> FileId:
-    return FileId(os.fstat(descriptor).st_ino, os.pread(descriptor, HEADER_BYTES, 0))
+def file_id_of(descriptor: int, inode: int) -> FileId:
+    return FileId(inode, os.pread(descriptor, HEADER_BYTES, 0))
 
 
 def write_at(descriptor: int, raw: Buffer, offset: int) -> None:

@@ -13,8 +13,9 @@ import pytest
 from isr_proxy.core.purges import RULE_TAG, Purge, Scope, Selector, Strength
 from isr_proxy.core.settings import StoreSettings
 from isr_proxy.store.base import Entry
+from isr_proxy.store.changes import Forgotten, Row
 from isr_proxy.store.disk import DiskStore
-from isr_proxy.store.ledger import Forgotten, Ledger, Row
+from isr_proxy.store.ledger import Ledger
 from tests.store.conftest import NOTHING, Clock, key, language, put, read
 
 
