@@ -104,6 +104,9 @@ class Writer(Protocol):
     def resident(self) -> bytes | None:
         """Return the body so far, None when part of it is on disk only (beyond 1 MiB)."""
 
+    def complete(self) -> bytes | None:
+        """Return the whole body, None while it grows or where it is not in memory."""
+
     def reader(self, start: int = 0, stop: int | None = None) -> BodyStream:
         """Yield the bytes [start, stop) of what is written, following the writer until it ends or fails.
 

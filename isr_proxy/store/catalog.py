@@ -26,14 +26,13 @@ from isr_proxy.store.changes import Change, Forgotten, Row
 from isr_proxy.store.company import DOUBTS, SETTLED, Company, is_settled
 from isr_proxy.store.layout import Name
 from isr_proxy.store.ledger import BROKEN, COMPLETE, PARTIAL, Ledger, Totals, is_busy
+from isr_proxy.store.promptness import Promptness
 from isr_proxy.store.refusals import Refusals
 
 _log = structlog.get_logger("isr_proxy.store")
 
 _FLUSH_SECONDS: Final = 1.0
-# Of one transaction: whoever asks waits for the one that is on its way.
-_BATCH: Final = 64  # changes
-_NOTES_AT_ONCE: Final = 32  # of serving, each of which is another leaf of the file
+_BATCH: Final = 32  # changes, or notes of serving: whoever asks waits for the one that is on its way
 _PENDING: Final = 2000  # changes; who records more waits for a flush
 _BUSY_PENDING: Final = 20_000  # and while others hold the file, no more than these are kept
 _NOTES: Final = 10_000
@@ -77,6 +76,8 @@ class Catalog:
         self._recorded = self._begun = 0  # changes, ever; and those whose writing has begun
         self._served: dict[Name, float] = {}  # not written yet
         self._noted: dict[Name, float] = {}  # written or not: no second note within a minute
+        self._promptness = Promptness(fsync=False)
+        self._runs = 0  # that the thread has before it
         self._lock = asyncio.Lock()
         self._timer: asyncio.TimerHandle | None = None
         self._flusher: asyncio.Task[None] | None = None
@@ -154,7 +155,7 @@ class Catalog:
     async def flush(self) -> None:
         """Write everything recorded so far; once begun, a batch is written whoever stops waiting."""
         while self._pending or self._served or self._lock.locked():
-            if not await self._write_carried(_NOTES_AT_ONCE):
+            if not await self._write_carried(_BATCH):
                 return
 
     async def _flush_changes(self) -> None:
@@ -174,13 +175,14 @@ class Catalog:
         return await asyncio.shield(task)
 
     async def _write_batch(self, notes: int) -> bool:
-        """Write the next changes, and so many notes of serving; False when it is to be tried again.
+        """Write the next changes, or so many notes of serving; False when it is to be tried again.
 
         Between two batches whoever waits has his turn.
         """
         async with self._lock:
             batch, self._pending = self._pending[:_BATCH], self._pending[_BATCH:]
-            served = {name: self._served.pop(name) for name in list(islice(self._served, notes))}
+            most = 0 if batch else notes
+            served = {name: self._served.pop(name) for name in list(islice(self._served, most))}
             self._begun += len(batch)
             if not (batch or served) or await self._write(batch, served):
                 return True
@@ -193,7 +195,7 @@ class Catalog:
         """Write a batch; False when others held the file too long, and it is to be tried again."""
         try:
             if not self.is_broken:
-                await self._run(lambda: self._apply(batch, served))
+                await self._apply(batch, served)
         except sqlite3.Error as error:
             if is_busy(error) and len(self._pending) < _BUSY_PENDING:
                 return False
@@ -202,14 +204,24 @@ class Catalog:
         self.on_written()
         return True
 
-    def _apply(self, batch: list[Change], served: dict[Name, float]) -> None:
+    async def _apply(self, batch: list[Change], served: dict[Name, float]) -> None:
+        """Enter a batch here, where that waits for nothing: beside a busy loop a thread costs it far more.
+
+        Notes of serving go to leaves all over the file, and others may hold it: both are the thread's.
+        """
+        if self._company.is_alone and not served and not self._runs and self._promptness.is_prompt(0):
+            self._promptness.run(lambda: self._enter(batch, served))
+        else:
+            await self._run(lambda: self._enter(batch, served))
+        if self._ledger.wal_bytes() > self._wal_limit:
+            await self._run(self._ledger.checkpoint)
+        self._file_bytes = self._ledger.file_bytes()
+
+    def _enter(self, batch: list[Change], served: dict[Name, float]) -> None:
         if self._company.is_alone:
             self._ledger.apply(batch, served.items())
         else:
             self._apply_current({change.name: change for change in batch}, served)
-        if self._ledger.wal_bytes() > self._wal_limit:
-            self._ledger.checkpoint()
-        self._file_bytes = self._ledger.file_bytes()
 
     def _apply_current(self, changed: dict[Name, Change], served: dict[Name, float]) -> None:
         self._ledger.apply(map(self._current, changed.values()), served.items())
@@ -328,7 +340,11 @@ class Catalog:
         return question()
 
     async def _run(self, work: Callable[[], R]) -> R:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+        self._runs += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+        finally:
+            self._runs -= 1
 
     async def close(self) -> None:
         """Write what is pending and close; a complete catalog is believed at the next start."""

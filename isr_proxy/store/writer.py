@@ -60,6 +60,9 @@ class DiskWriter:
     def resident(self) -> bytes | None:
         return self.spool.resident()
 
+    def complete(self) -> bytes | None:
+        return self.spool.resident() if self.spool.is_finished and not self.is_abandoned else None
+
     def reader(self, start: int = 0, stop: int | None = None) -> BodyReader:
         return self.spool.reader(start, stop)
 

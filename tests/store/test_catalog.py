@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -16,6 +17,7 @@ from isr_proxy.store.base import Entry
 from isr_proxy.store.changes import Forgotten, Row
 from isr_proxy.store.disk import DiskStore
 from isr_proxy.store.ledger import Ledger
+from isr_proxy.store.promptness import Promptness
 from tests.store.conftest import NOTHING, Clock, key, language, put, read
 
 
@@ -304,3 +306,44 @@ async def test_a_batch_of_a_tag_costs_the_same_however_many_pages_have_it(store:
     tagged(ledger, range(101, 2001))
     assert steps(ledger, batch) <= few + 20
     assert [number for _, _, number in batch()] == list(range(51, 71))
+
+
+def threads_of(ledger: Ledger) -> set[int]:
+    """Return, as they come, the threads that ask SQLite for anything."""
+    seen: set[int] = set()
+    ledger._database.set_trace_callback(lambda _: seen.add(threading.get_ident()))
+    return seen
+
+
+async def test_changes_are_entered_without_a_thread(store: DiskStore) -> None:
+    store.catalog._promptness = Promptness(fsync=False, clock=lambda: 0.0)
+    seen = threads_of(store.catalog._ledger)
+    await _site(store)
+    await store.catalog.flush()
+    assert seen == {threading.get_ident()}
+
+
+async def test_nothing_is_entered_by_the_loop_while_a_question_is_answered(store: DiskStore) -> None:
+    await _site(store)
+    may_go_on = threading.Event()
+    asking = asyncio.ensure_future(store.catalog._run(may_go_on.wait))
+    await asyncio.sleep(0)
+    seen = threads_of(store.catalog._ledger)
+    flushing = asyncio.ensure_future(store.catalog.flush())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert not seen
+    may_go_on.set()
+    await asyncio.gather(asking, flushing)
+    assert threading.get_ident() not in seen
+    assert seen
+
+
+async def test_notes_of_serving_are_entered_by_the_thread(store: DiskStore) -> None:
+    await _site(store)
+    await store.catalog.flush()
+    seen = threads_of(store.catalog._ledger)
+    store.catalog.note_served(bytes(20))
+    await store.catalog.flush()
+    assert seen
+    assert threading.get_ident() not in seen
