@@ -320,6 +320,12 @@ class Connection(Knowing):
         else:
             self.task = self._loop.create_task(self._finish(exchange, rest))
 
+    def carry_on(self, exchange: HttpExchange, rest: Coroutine[Any, Any, None]) -> None:
+        if self.transport is None or self.transport.is_closing():
+            rest.close()  # a task would be cancelled before it begins
+            raise VisitorGone("the visitor hung up")
+        self.task = self._loop.create_task(self._finish(exchange, rest))
+
     async def _finish(self, exchange: HttpExchange, rest: Coroutine[Any, Any, None] | None) -> None:
         """Do what has to be waited for, and wait until the visitor has taken his answer (the cold lane)."""
         try:

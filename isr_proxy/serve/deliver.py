@@ -184,6 +184,23 @@ class Delivery:
         chunks = opening.writer.reader(spans[0].start, spans[0].stop)
         await self._stream(sent, spans[0].size, chunks, XCache.MISS, reason)
 
+    def streamed(self, opening: Streaming, route: Route, status: str, reason: Reason) -> bool:
+        """Send a page that is being stored, if all of it is here and wanted; False: nothing was sent."""
+        request, body = self._exchange.request, opening.writer.complete()
+        if body is None or len(body) > self.most_at_once or b"range" in request.fields:
+            return False
+        head = opening_head(opening.head, opening.admit, route, status, XCache.MISS, self._now())
+        if is_unchanged(request.fields, validators(head)):
+            self._whole(not_modified(head), b"", XCache.MISS, reason)
+            return True
+        self._exchange.hold()
+        self._exchange.start(head, opening.body_bytes)
+        if request.method != "HEAD" and body:
+            self._exchange.push(body)
+        self._exchange.finish()
+        self.record(head.status, XCache.MISS, reason, 0 if request.method == "HEAD" else len(body))
+        return True
+
     async def streaming_part(self, opening: Streaming, route: Route, status: str, reason: Reason) -> bool:
         """Send a part while it is being stored; False where the whole of the page is wanted."""
         came = content_range(opening.head.fields)

@@ -15,7 +15,7 @@ import structlog
 
 from isr_proxy.coord.base import Leases, PurgeLog
 from isr_proxy.coord.flight import Flight
-from isr_proxy.core.admission import Asked, is_personal, lines_for_leader, on_response
+from isr_proxy.core.admission import Asked, is_personal, on_response
 from isr_proxy.core.decision import (
     Admit,
     Decision,
@@ -40,10 +40,10 @@ from isr_proxy.core.routes import Match, RouteTable
 from isr_proxy.core.settings import Settings
 from isr_proxy.core.variants import is_for
 from isr_proxy.errors import VisitorGone
-from isr_proxy.origin.client import Answer, Client
+from isr_proxy.origin.client import Client
 from isr_proxy.serve.at_once import AtOnce
 from isr_proxy.serve.boarding import Boarding, Full
-from isr_proxy.serve.deliver import Delivery, failure_status
+from isr_proxy.serve.deliver import Delivery
 from isr_proxy.serve.exchange import Exchange, Flow
 from isr_proxy.serve.freshening import with_own
 from isr_proxy.serve.hot_lane import HotLane, HotTier
@@ -54,9 +54,18 @@ from isr_proxy.serve.parts import Parts
 from isr_proxy.serve.passthrough import Passthrough
 from isr_proxy.serve.regenerate import Regenerator
 from isr_proxy.serve.respond import collapsed_status, forward_status, hit_status, validated_status
-from isr_proxy.serve.sharing import is_his_too, landed_status, opening_of, own_lines
+from isr_proxy.serve.sharing import (
+    for_leader,
+    is_his_too,
+    landed_status,
+    opening_of,
+    own_lines,
+    streaming_status,
+)
 from isr_proxy.serve.shells import Shells
-from isr_proxy.serve.visit import Foreseen, Visit
+from isr_proxy.serve.showing import relay_own, show_at_once, show_failure
+from isr_proxy.serve.visit import Boarded, Foreseen, Visit
+from isr_proxy.serve.waiting import Waiting
 from isr_proxy.store.base import Entry, Found, Store, VaryMiss
 
 _log = structlog.get_logger("isr_proxy.engine")
@@ -138,8 +147,41 @@ class Engine:
         except VisitorGone:
             delivery.gone()
             raise
-        flow = self._passthrough.start(exchange, delivery, plan) if isinstance(plan, Pass) else None
+        flow = self._start(exchange, delivery, plan)
         return flow or self._told(delivery, self._answer(exchange, delivery, plan))
+
+    def _start(self, exchange: Exchange, delivery: Delivery, plan: Plan) -> Flow | None:
+        """Begin what needs no task; None: nothing is done."""
+        if isinstance(plan, Pass):
+            return self._passthrough.start(exchange, delivery, plan)
+        if isinstance(plan, LookUp):
+            return self._wait(Visit(exchange, delivery, plan.key, plan.match))
+        return None
+
+    def _wait(self, visit: Visit) -> Flow | None:
+        """Have the page fetched where nothing is stored, nor under way, that would have to be looked at."""
+        request = visit.request
+        has_more_to_ask = visit.asked.query is not None or b"range" in request.fields
+        if has_more_to_ask or self.store.peek(visit.asked, request.fields) is not None:
+            return None
+        decision = on_request(request, visit.match, None, self._around(visit, None))
+        if not isinstance(decision, Fetch) or decision.is_alone or not self._parts.are_absent(visit):
+            return None
+        job = visit.job(decision, None)
+        if self.flights.find(job.identity) is not None:
+            return None
+        flight, is_leader = self._boarding.board(job, self.settings.limits.max_waiters)
+        boarded = Boarded(decision, job, flight, is_leader)
+        return Waiting(
+            visit,
+            flight,
+            lambda opening: show_at_once(visit, decision, opening),
+            lambda opening: self._told(visit.delivery, self._go_on(visit, boarded, opening)),
+        )
+
+    async def _go_on(self, visit: Visit, boarded: Boarded, opening: Opening) -> None:
+        if not await self._on_opening(visit, boarded, None, opening):
+            await self._look_up(visit)
 
     async def handle(self, exchange: Exchange) -> None:
         """Answer one request the long way."""
@@ -278,7 +320,7 @@ class Engine:
         """Have the page fetched, by this visit or one before it; False when it must be decided again."""
         if visit.names:  # learned while waiting: what is stored may know nothing of them yet
             decision = replace(decision, variant=variant_of(visit.names, visit.request.fields))
-        decision, job = self._parts.refine(visit, decision, self._job(visit, decision, found))
+        decision, job = self._parts.refine(visit, decision, visit.job(decision, found))
         if self._parts.is_crowded(job):
             await self._pass(visit, Reason.SATURATED)
             return True
@@ -287,7 +329,12 @@ class Engine:
         except Full:
             visit.delivery.error(503, Reason.TOO_MANY_WAITERS)
             return True
-        opening = await opening_of(flight, is_leader=is_leader)
+        boarded = Boarded(decision, job, flight, is_leader)
+        return await self._on_opening(visit, boarded, found, await opening_of(flight, is_leader=is_leader))
+
+    async def _on_opening(self, visit: Visit, boarded: Boarded, found: Found, opening: Opening) -> bool:
+        """Answer with what a fetch opened; False when it must be decided again."""
+        decision, job, flight, is_leader = boarded
         if not is_leader and not self._may_share(visit, flight, job, opening):
             return False
         if decision.fallback is not None and isinstance(found, Entry) and not isinstance(opening, Relayed):
@@ -309,23 +356,6 @@ class Engine:
             visit.is_alone = visit.is_alone or is_his_too(opening, visit.request, visit.match.route)
             return False
         return not self._boarding.is_outdated(flight, job) and not visit.goes_apart(opening)
-
-    def _job(self, visit: Visit, decision: Fetch, found: Found) -> Job:
-        own = None if visit.match.route.revalidate.is_isr else visit.request
-        stored = found if isinstance(found, Entry) else None
-        interim = visit.exchange.interim
-        return Job(
-            visit.key,
-            decision.variant,
-            visit.match,
-            stored,
-            own,
-            decision.reason,
-            interim,
-            decision.is_head,
-            decision.is_alone or visit.is_alone,
-            asked=visit.asked,
-        )
 
     async def _serve_better(
         self, visit: Visit, flight: Flight[Opening], decision: Fetch, stored: Entry, *, is_leader: bool
@@ -398,22 +428,10 @@ class Engine:
             case Relayed():
                 return await self._relay(visit, decision, opening, is_leader=is_leader)
             case Broken():
-                self._fail(visit, decision, job, opening, is_leader=is_leader)
+                show_failure(visit, decision, job, opening, is_leader=is_leader)
                 return True
             case _:
                 assert_never(opening)
-
-    def _fail(self, visit: Visit, decision: Fetch, job: Job, broken: Broken, *, is_leader: bool) -> None:
-        """Show what failed; a page that one visitor's own request brought is shown to him alone (law 4)."""
-        reason = broken.failed.reason
-        is_his = is_leader or (not broken.is_personal and broken.wanted in (None, visit.asked))
-        if broken.head is not None and is_his:
-            status = forward_status(decision.reason, status=broken.head.status, outcome=reason)
-            visit.delivery.broken(broken, broken.head, status)
-        elif job.stored is not None and job.stored.meta.origin_times.is_validated_only:
-            visit.delivery.error(504, reason)  # RFC 9111 §5.2.2.2, §4.3.3
-        else:
-            visit.delivery.error(failure_status(reason), reason)
 
     async def _read_along(
         self, visit: Visit, decision: Fetch, opening: Streaming, *, is_leader: bool
@@ -426,13 +444,10 @@ class Engine:
         if opening.writer.is_abandoned:
             await self._pass(visit, Reason.TOO_LARGE)
             return True
-        route, status = visit.match.route, collapsed_status(decision.reason)
         if is_leader:
-            status = forward_status(decision.reason, status=opening.status, outcome=Reason.STORED)
-            if not route.revalidate.is_isr:  # where the route decides, everybody gets the same
-                lines = lines_for_leader(opening.head, route)
-                opening = replace(opening, admit=replace(opening.admit, lines=lines))
-        await visit.delivery.streaming(opening, route, status, decision.reason)
+            opening = for_leader(opening, visit.match.route)
+        status = streaming_status(decision.reason, opening, is_leader=is_leader)
+        await visit.delivery.streaming(opening, visit.match.route, status, decision.reason)
         return True
 
     async def _relay(self, visit: Visit, decision: Fetch, opening: Relayed, *, is_leader: bool) -> bool:
@@ -448,21 +463,12 @@ class Engine:
         answer = opening.take() if is_leader else None
         is_his_own = not visit.match.route.revalidate.is_isr or not is_his
         if answer is not None and is_his_own:
-            await self._relay_own(visit, decision, answer, opening.reason)
+            await relay_own(visit, decision, answer, opening.reason)
             return True
         if answer is not None:
             await answer.aclose()
         await self._pass(visit, opening.reason)
         return True
-
-    async def _relay_own(self, visit: Visit, decision: Fetch, answer: Answer, why: Reason) -> None:
-        """Send what cannot be stored to whoever it was fetched for; where that was expected, it is a pass."""
-        if decision.is_doubtful:
-            status = forward_status(Reason.HIT_FOR_PASS, status=answer.status)
-            await visit.delivery.relay(answer, status, XCache.PASS, Reason.HIT_FOR_PASS)
-        else:
-            status = forward_status(decision.reason, status=answer.status, outcome=why)
-            await visit.delivery.relay(answer, status, XCache.MISS, why)
 
     # --- the shell ---
 

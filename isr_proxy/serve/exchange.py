@@ -6,8 +6,8 @@ Knows the shape only; `front.py` implements it over a socket. Must not know deci
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
-from typing import Protocol
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any, Protocol
 
 from isr_proxy.core.chunks import NO_TRAILERS
 from isr_proxy.core.http import Fields, Head, Request
@@ -107,6 +107,9 @@ class Exchange(Protocol):
 
     def finish(self, trailers: Fields = NO_TRAILERS) -> None:
         """End the streamed response; trailers are sent where it is chunked."""
+
+    def carry_on(self, rest: Coroutine[Any, Any, None]) -> None:
+        """Have a task do what is left of a Flow that could not answer."""
 
     def done(self) -> None:
         """Say that a Flow has answered, and again when it is told to resume: the next request comes only

@@ -46,6 +46,12 @@ class Parts:
 
     # --- before the page is asked for ---
 
+    def are_absent(self, visit: Visit) -> bool:
+        """Tell whether it is known at once that no parts of a page are stored."""
+        if not _may_be_in_parts(visit.request, visit.match):
+            return True
+        return self._store.peek(key_of_parts(visit.asked), visit.request.fields) is None
+
     async def answer(self, visit: Visit, found: Found, around: Surroundings) -> bool:
         """Answer with stored parts, if they are all that is wanted; notes what is stored in the visit."""
         visit.part, visit.why_not = None, None

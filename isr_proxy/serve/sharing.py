@@ -6,6 +6,7 @@ Knows what of an answer is for whoever it was fetched for. Must not know how it 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 from isr_proxy.coord.flight import Flight
 from isr_proxy.core.admission import is_personal, lines_for_leader
@@ -22,12 +23,17 @@ async def opening_of(flight: Flight[Opening], *, is_leader: bool) -> Opening:
         return await flight.opened()
     except asyncio.CancelledError:
         if is_leader:
-            flight.has_leader = False
-            if flight.opening.done() and isinstance(opening := flight.opening.result(), Relayed):
-                answer = opening.take()
-                if answer is not None:
-                    await answer.aclose()
+            leave(flight)
         raise
+
+
+def leave(flight: Flight[Opening]) -> None:
+    """Have a flight go on without its leader's visitor."""
+    flight.has_leader = False
+    if flight.opening.done() and isinstance(opening := flight.opening.result(), Relayed):
+        answer = opening.take()
+        if answer is not None:
+            answer.close()
 
 
 def own_lines(opening: Opening, route: Route) -> tuple[Line, ...]:
@@ -39,6 +45,21 @@ def own_lines(opening: Opening, route: Route) -> tuple[Line, ...]:
     shared = {b"content-range", *(name.lower() for name, _ in opening.admit.lines)}
     lines = lines_for_leader(opening.head, route)
     return tuple(line for line in lines if line[0].lower() not in shared)
+
+
+def for_leader(opening: Streaming, route: Route) -> Streaming:
+    """Return an opening with all the lines of the answer; where the route decides, all get the same."""
+    if route.revalidate.is_isr:
+        return opening
+    lines = lines_for_leader(opening.head, route)
+    return replace(opening, admit=replace(opening.admit, lines=lines))
+
+
+def streaming_status(reason: Reason, opening: Streaming, *, is_leader: bool) -> str:
+    """Write Cache-Status for a page that is being stored."""
+    if not is_leader:
+        return collapsed_status(reason)
+    return forward_status(reason, status=opening.status, outcome=Reason.STORED)
 
 
 def is_his_too(opening: Opening, request: Request, route: Route) -> bool:

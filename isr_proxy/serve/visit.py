@@ -6,16 +6,19 @@ Knows what was learned of it so far. Must not know what is done next.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
+from isr_proxy.coord.flight import Flight
+from isr_proxy.core.decision import Fetch
 from isr_proxy.core.http import Fields, Request
 from isr_proxy.core.key import Key
 from isr_proxy.core.reason import Reason
 from isr_proxy.core.routes import Match
 from isr_proxy.serve.deliver import Delivery
 from isr_proxy.serve.exchange import Exchange
-from isr_proxy.serve.job import Landed, Opening, Streaming
+from isr_proxy.serve.job import Job, Landed, Opening, Streaming
 from isr_proxy.serve.variances import covers, is_answer_to
-from isr_proxy.store.base import Entry
+from isr_proxy.store.base import Entry, Found
 
 
 @dataclass(slots=True)
@@ -48,9 +51,34 @@ class Visit:
                 return False
         return self.is_apart
 
+    def job(self, decision: Fetch, found: Found) -> Job:
+        """Return what is to be fetched for him."""
+        own = None if self.match.route.revalidate.is_isr else self.request
+        return Job(
+            self.key,
+            decision.variant,
+            self.match,
+            found if isinstance(found, Entry) else None,
+            own,
+            decision.reason,
+            self.exchange.interim,
+            decision.is_head,
+            decision.is_alone or self.is_alone,
+            asked=self.asked,
+        )
+
     @property
     def request(self) -> Request:
         return self.exchange.request
+
+
+class Boarded(NamedTuple):
+    """A visit that waits for a flight, and what for."""
+
+    decision: Fetch
+    job: Job
+    flight: Flight[Opening]
+    is_leader: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,9 @@ how requests are parsed or when a connection ends: that is front.py's.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import suppress
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from aiohttp.streams import StreamReader
 
@@ -55,6 +55,9 @@ class Wire(Raw, Protocol):
 
     def open_tunnel(self) -> VisitorTunnel:
         """Leave HTTP."""
+
+    def carry_on(self, exchange: HttpExchange, rest: Coroutine[Any, Any, None]) -> None:
+        """Have a task answer after all; VisitorGone when there is nobody to answer."""
 
     def done(self, may_keep_alive: Callable[[], bool]) -> None:
         """End a request that no task answers, where the visitor has taken the answer."""
@@ -242,6 +245,9 @@ class HttpExchange:
         if self._is_chunked:
             self._put(encode_end(trailers))
         self.release()
+
+    def carry_on(self, rest: Coroutine[Any, Any, None]) -> None:
+        self._wire.carry_on(self, rest)
 
     def done(self) -> None:
         self._wire.done(self.may_keep_alive)
