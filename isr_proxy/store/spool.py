@@ -57,7 +57,7 @@ class Spool:
         self._tail = bytearray()
         self._tail_offset = 0  # of the body; beyond _spilled_bytes when the pipe has let bytes go
         self._hasher = blake2b(digest_size=16)
-        self._readers: weakref.WeakSet[BodyReader] = weakref.WeakSet()
+        self._readers: weakref.WeakSet[BodyReader] | None = None  # of most bodies there are none
         self._sleepers: list[asyncio.Future[None]] = []
         self._is_finished = False
         self._error: Exception | None = None
@@ -107,7 +107,7 @@ class Spool:
 
     async def _drained(self, refusal: StoreError) -> None:
         while True:
-            slowest = min((reader.position for reader in self._readers), default=None)
+            slowest = min((reader.position for reader in self._readers or ()), default=None)
             if slowest is None:
                 raise refusal if isinstance(refusal, StoreUnavailable) else VisitorGone("no reader is left")
             self._let_go(slowest)
@@ -174,6 +174,8 @@ class Spool:
         if start < self._tail_offset > self._spilled_bytes:
             raise StoreError("the beginning of the body is gone")
         reader = BodyReader(self, start, stop)
+        if self._readers is None:
+            self._readers = weakref.WeakSet()
         self._readers.add(reader)
         return reader
 
@@ -199,7 +201,8 @@ class Spool:
 
     def left(self, reader: BodyReader) -> None:
         """Count a reader out: a pipe's writer may be waiting for him."""
-        self._readers.discard(reader)
+        if self._readers is not None:
+            self._readers.discard(reader)
         self._wake()
 
     def moved(self) -> None:
