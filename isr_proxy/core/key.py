@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import lru_cache
 from hashlib import blake2b
 from typing import Final
 
@@ -76,12 +75,9 @@ class Variant(Value, frozen=True):
 
     @property
     def digest(self) -> bytes:
-        return _variant_digest(self.headers)
-
-
-@lru_cache(maxsize=1024)  # asked for at every step of a page, and nearly always of `PLAIN`
-def _variant_digest(headers: tuple[Dimension, ...]) -> bytes:
-    return _digest([part for dimension in headers for part in dimension], VARIANT_DIGEST_BYTES)
+        if not self.headers:  # asked for at every step of a page, and nearly always so
+            return _PLAIN_DIGEST
+        return _digest([part for dimension in self.headers for part in dimension], VARIANT_DIGEST_BYTES)
 
 
 PLAIN: Final = Variant()
@@ -97,6 +93,9 @@ def _digest(parts: Iterable[str | None], size: int) -> bytes:
             hasher.update(b"%d:" % len(raw))
             hasher.update(raw)
     return hasher.digest()
+
+
+_PLAIN_DIGEST: Final = _digest((), VARIANT_DIGEST_BYTES)
 
 
 def derive(request: Request, rules: KeyRules) -> Key:

@@ -30,12 +30,14 @@ from isr_proxy.run.neighbours import Neighbours, Parts, is_flying_here
 from isr_proxy.run.share import RELOAD, Share, settings_of_one
 from isr_proxy.run.sockets import SocketFile, bind_unix
 from isr_proxy.serve.admin import Reloaded, Wiring, alone, application
+from isr_proxy.serve.connection import Connection
 from isr_proxy.serve.engine import Engine
 from isr_proxy.serve.front import Front
 from isr_proxy.serve.invalidate import Invalidation
 from isr_proxy.serve.observe import Observation, Readings
 from isr_proxy.serve.operations import Operations
 from isr_proxy.serve.purge_method import PurgeMethod
+from isr_proxy.serve.waiting import Waiting
 from isr_proxy.serve.watchers import Watchers
 from isr_proxy.store.memory import MemoryTier
 
@@ -284,7 +286,8 @@ class Worker:
     def _retire(self, client: Client) -> None:
         """Close a client once nothing that uses it runs any more."""
         busy = {*self.front.running(), *self.engine.flights.tasks()} - {asyncio.current_task()}
-        task = asyncio.get_running_loop().create_task(_close_after(client, busy))
+        waiting = [one for one in self.front.connections if isinstance(one.task, Waiting)]
+        task = asyncio.get_running_loop().create_task(_close_after(client, busy, waiting))
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
 
@@ -316,10 +319,14 @@ class Worker:
         self.observation.close()
 
 
-async def _close_after(client: Client, busy: set[asyncio.Task[None]]) -> None:
+async def _close_after(client: Client, busy: set[asyncio.Task[None]], waiting: Sequence[Connection]) -> None:
     try:
         if busy:
             await asyncio.wait(busy)
+        # Their flights have opened: whoever is not answered yet has a task by now.
+        answering = {one.task for one in waiting if isinstance(one.task, asyncio.Task)}
+        if answering:
+            await asyncio.wait(answering)
         await client.called()
     finally:
         await client.aclose()

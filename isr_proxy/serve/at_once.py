@@ -7,6 +7,7 @@ nor what is done where this is not enough: that is the engine's loop, which deci
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum, auto
 from typing import Final, NamedTuple
 
 from msgspec import structs
@@ -41,6 +42,23 @@ from isr_proxy.store.slices import FileSlice
 _NOWHERE: Final = ResidentBodies({}, FileId(0, b""))
 
 
+class AtOnceEnd(Enum):
+    """What came of trying to answer at once."""
+
+    SENT = auto()
+    NOT_SENT = auto()  # something is stored, or may be
+    ABSENT = auto()  # nothing is
+
+
+class _Seen(NamedTuple):
+    """A page that was found, and the purges' epoch before that."""
+
+    request: Request
+    plan: LookUp
+    entry: Entry
+    epoch: int
+
+
 class _Hit(NamedTuple):
     """A page that is served fresh."""
 
@@ -68,12 +86,21 @@ class AtOnce:
         self._now = now
         self._hot = hot
 
-    def serve(self, request: Request, delivery: Delivery, plan: LookUp) -> bool:
-        """Answer, if nothing has to be waited for; False: nothing was sent."""
+    def serve(self, request: Request, delivery: Delivery, plan: LookUp) -> AtOnceEnd:
+        """Answer, if nothing has to be waited for."""
         epoch = 0 if self._hot is None else self._hot.epochs[0]  # before anything is judged
         found = self._store.peek(plan.key, request.fields)
+        if found is None:
+            return AtOnceEnd.ABSENT
         if not isinstance(found, Entry) or not covers(found, plan.key):
-            return False
+            return AtOnceEnd.NOT_SENT
+        is_sent = self._is_sent(_Seen(request, plan, found, epoch), delivery)
+        if is_sent:
+            self._store.touch(found)
+        return AtOnceEnd.SENT if is_sent else AtOnceEnd.NOT_SENT
+
+    def _is_sent(self, seen: _Seen, delivery: Delivery) -> bool:
+        request, plan, found, epoch = seen
         now = self._now()
         stored = Stored(found.meta, found.state, self._verdict(found))
         decision = on_request(request, plan.match, stored, Surroundings(now))
@@ -81,21 +108,18 @@ class AtOnce:
         match decision:
             case Serve(at, reason):
                 hit = _Hit(request, found, route, at, now)
-                is_sent = self._repeat(delivery, hit, epoch) or delivery.at_once(
+                return self._repeat(delivery, hit, epoch) or delivery.at_once(
                     found, route, at, hit_status(at, reason), XCache.HIT, reason
                 )
             case ServeStale(at, reason):
-                is_sent = delivery.at_once(found, route, at, hit_status(at, reason), XCache.STALE, reason)
+                return delivery.at_once(found, route, at, hit_status(at, reason), XCache.STALE, reason)
             case ServeAndRegenerate(at):
                 reason = self._regenerate_behind(
                     Job(plan.key, found.variant, plan.match, found, asked=plan.key)
                 )
-                is_sent = delivery.at_once(found, route, at, hit_status(at, reason), XCache.STALE, reason)
+                return delivery.at_once(found, route, at, hit_status(at, reason), XCache.STALE, reason)
             case _:
                 return False
-        if is_sent:
-            self._store.touch(found)
-        return is_sent
 
     # --- making it ready ---
 

@@ -41,7 +41,7 @@ from isr_proxy.core.settings import Settings
 from isr_proxy.core.variants import is_for
 from isr_proxy.errors import VisitorGone
 from isr_proxy.origin.client import Client
-from isr_proxy.serve.at_once import AtOnce
+from isr_proxy.serve.at_once import AtOnce, AtOnceEnd
 from isr_proxy.serve.boarding import Boarding, Full
 from isr_proxy.serve.deliver import Delivery
 from isr_proxy.serve.exchange import Exchange, Flow
@@ -139,30 +139,31 @@ class Engine:
             return self._told(delivery, self.purge_method.handle(exchange, delivery))
         again = exchange.passed
         plan = on_arrival(exchange.request, self.settings, self.routes) if again is None else again.plan
-        try:
-            if isinstance(plan, LookUp):
-                delivery.route = plan.match.route
-                if self._at_once.serve(exchange.request, delivery, plan):
+        flow: Flow | None = None
+        if isinstance(plan, Pass):
+            flow = self._passthrough.start(exchange, delivery, plan)
+        elif isinstance(plan, LookUp):
+            match self._serve_at_once(exchange, delivery, plan):
+                case AtOnceEnd.SENT:
                     return None
+                case AtOnceEnd.ABSENT:
+                    flow = self._wait(Visit(exchange, delivery, plan.key, plan.match))
+                case AtOnceEnd.NOT_SENT:
+                    pass
+        return flow or self._told(delivery, self._answer(exchange, delivery, plan))
+
+    def _serve_at_once(self, exchange: Exchange, delivery: Delivery, plan: LookUp) -> AtOnceEnd:
+        delivery.route = plan.match.route
+        try:
+            return self._at_once.serve(exchange.request, delivery, plan)
         except VisitorGone:
             delivery.gone()
             raise
-        flow = self._start(exchange, delivery, plan)
-        return flow or self._told(delivery, self._answer(exchange, delivery, plan))
-
-    def _start(self, exchange: Exchange, delivery: Delivery, plan: Plan) -> Flow | None:
-        """Begin what needs no task; None: nothing is done."""
-        if isinstance(plan, Pass):
-            return self._passthrough.start(exchange, delivery, plan)
-        if isinstance(plan, LookUp):
-            return self._wait(Visit(exchange, delivery, plan.key, plan.match))
-        return None
 
     def _wait(self, visit: Visit) -> Flow | None:
-        """Have the page fetched where nothing is stored, nor under way, that would have to be looked at."""
+        """Have an absent page fetched, where nothing else has to be looked at; None: nothing is done."""
         request = visit.request
-        has_more_to_ask = visit.asked.query is not None or b"range" in request.fields
-        if has_more_to_ask or self.store.peek(visit.asked, request.fields) is not None:
+        if visit.asked.query is not None or b"range" in request.fields:
             return None
         decision = on_request(request, visit.match, None, self._around(visit, None))
         if not isinstance(decision, Fetch) or decision.is_alone or not self._parts.are_absent(visit):
@@ -181,7 +182,7 @@ class Engine:
 
     async def _go_on(self, visit: Visit, boarded: Boarded, opening: Opening) -> None:
         if not await self._on_opening(visit, boarded, None, opening):
-            await self._look_up(visit)
+            await self._look_up(visit, _MAX_ROUNDS - 1)
 
     async def handle(self, exchange: Exchange) -> None:
         """Answer one request the long way."""
@@ -213,9 +214,9 @@ class Engine:
             case _:
                 assert_never(plan)
 
-    async def _look_up(self, visit: Visit) -> None:
+    async def _look_up(self, visit: Visit, rounds: int = _MAX_ROUNDS) -> None:
         reason = Reason.VARY_MISS
-        for _ in range(_MAX_ROUNDS):
+        for _ in range(rounds):
             found = await self.find(visit)
             around = self._around(visit, found)
             if await self._parts.answer(visit, found, around):

@@ -37,19 +37,29 @@ class Waiting(Flow):
     def _opened(self) -> None:
         if self._is_over:
             return
-        exchange, opening = self._visit.exchange, self._flight.opening.result()
+        opening = self._flight.opening.result()
         try:
-            if not self._at_once(opening):
-                exchange.carry_on(self._rest(opening))
+            if not self._is_answered(opening):
                 return
         except VisitorGone:
             self._gone()
-        except Exception as error:
-            exchange.carry_on(self._broken(error))
-            return
         else:
             self._end()
-        exchange.done()
+        self._visit.exchange.done()
+
+    def _is_answered(self, opening: Opening) -> bool:
+        """Answer, or have a task do it. VisitorGone when there is nobody to answer."""
+        exchange = self._visit.exchange
+        try:
+            if self._at_once(opening):
+                return True
+        except VisitorGone:
+            raise
+        except Exception as error:
+            exchange.carry_on(self._broken(error))
+        else:
+            exchange.carry_on(self._rest(opening))
+        return False
 
     async def _rest(self, opening: Opening) -> None:
         self._end()  # only now: a flight may be waiting for its readers to come
@@ -76,7 +86,7 @@ class Waiting(Flow):
             self._gone()
 
     def pause(self) -> None:
-        """Nothing: who takes nothing more has been sent all of it."""
+        """Nothing: there is nothing to hold back. What is sent at the end is sent as a whole."""
 
     def resume(self) -> None:
         if self._is_over:

@@ -1,6 +1,7 @@
 """The catalog: what lies on disk, for listing, counting, purging and eviction.
 
-Knows rows and their batches; its SQLite file is behind one thread. Must not know how pages are read. It
+Knows rows and their batches. Its SQLite file is used by one at a time: a thread that answers and enters in
+order, or, while that has nothing to do, the loop. Must not know how pages are read. The catalog
 is derived: when it is missing, broken or left behind by a crash, `is_complete` is false until the pages
 have been scanned again, and no request waits for that (laws 2 and 7 never depend on it).
 
@@ -17,7 +18,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import structlog
 
@@ -161,7 +162,7 @@ class Catalog:
     async def _flush_changes(self) -> None:
         """Write the changes recorded so far, or leave them to who does; notes of serving can wait.
 
-        What is asked next is answered behind them: one thread does it all, in order.
+        What is asked next is answered behind them: by then they are entered, or before it in the thread.
         """
         until = self._recorded
         while self._begun < until:
@@ -205,17 +206,28 @@ class Catalog:
         return True
 
     async def _apply(self, batch: list[Change], served: dict[Name, float]) -> None:
-        """Enter a batch here, where that waits for nothing: beside a busy loop a thread costs it far more.
-
-        Notes of serving go to leaves all over the file, and others may hold it: both are the thread's.
-        """
-        if self._company.is_alone and not served and not self._runs and self._promptness.is_prompt(0):
-            self._promptness.run(lambda: self._enter(batch, served))
-        else:
+        """Enter a batch here, where that waits for nothing: beside a busy loop a thread costs it far more."""
+        if served or not self._is_entered_here(batch):
             await self._run(lambda: self._enter(batch, served))
         if self._ledger.wal_bytes() > self._wal_limit:
             await self._run(self._ledger.checkpoint)
         self._file_bytes = self._ledger.file_bytes()
+
+    def _is_entered_here(self, batch: list[Change]) -> bool:
+        """Enter changes without the thread, where it has nothing to do and nobody else has the file.
+
+        Nothing is awaited between the look and the end, so the file is used by one at a time.
+        """
+        if self._runs or not self._company.is_alone or not self._promptness.is_prompt(0):
+            return False
+        try:
+            with self._ledger.impatient():
+                self._promptness.run(lambda: self._enter(batch, {}))
+        except sqlite3.Error as error:
+            if not is_busy(error):
+                raise
+            return False
+        return True
 
     def _enter(self, batch: list[Change], served: dict[Name, float]) -> None:
         if self._company.is_alone:
@@ -340,11 +352,16 @@ class Catalog:
         return question()
 
     async def _run(self, work: Callable[[], R]) -> R:
+        """Have the thread do something; whoever stops waiting does not end it."""
         self._runs += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._executor, work)
-        finally:
-            self._runs -= 1
+        run = asyncio.get_running_loop().run_in_executor(self._executor, work)
+        run.add_done_callback(self._ran)
+        return await asyncio.shield(run)
+
+    def _ran(self, run: asyncio.Future[Any]) -> None:
+        self._runs -= 1
+        if not run.cancelled():
+            run.exception()  # whoever asked may be gone; then nobody else looks at it
 
     async def close(self) -> None:
         """Write what is pending and close; a complete catalog is believed at the next start."""
@@ -382,7 +399,7 @@ def open_ledger(path: str, refusals: Refusals, tally: memoryview[int], pages_exi
         refusals.refused(error, "opening the catalog")
         ledger, is_current = Ledger.open(":memory:", tally), False
     except sqlite3.DatabaseError as error:
-        _log.warning("the catalog is broken and is rebuilt from the pages", error=str(error))
+        _log.warning("the catalog is of no use and is rebuilt from the pages", why=str(error))
         _move_aside(path)
         return open_ledger(path, refusals, tally, pages_exist)
     ledger.publish()

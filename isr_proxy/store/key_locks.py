@@ -49,5 +49,7 @@ class KeyLock:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._company.unlock(self._digest)
-        self._lock.release()
+        try:
+            self._company.unlock(self._digest)
+        finally:
+            self._lock.release()

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -103,6 +104,7 @@ class Ledger:
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = OFF")  # derived: a crash of the host rebuilds it
         database.execute("PRAGMA temp_store = MEMORY")
+        database.execute("PRAGMA wal_autocheckpoint = 0")  # whoever commits may be the loop: see checkpoint()
         database.execute("PRAGMA cache_size = -4096")
         version = database.execute("PRAGMA user_version").fetchone()[0]
         if version not in (0, SCHEMA_VERSION):
@@ -185,8 +187,17 @@ class Ledger:
 
     # --- writing ---
 
+    @contextmanager
+    def impatient(self) -> Iterator[None]:
+        """Have SQLite say at once that another process holds the file (`is_busy`), instead of waiting."""
+        self._database.execute("PRAGMA busy_timeout = 0")
+        try:
+            yield
+        finally:
+            self._database.execute(f"PRAGMA busy_timeout = {round(_BUSY_SECONDS * 1000)}")
+
     def apply(self, changes: Iterable[Change], served: Iterable[tuple[Name, float]]) -> None:
-        """Apply changes in order, then the notes of serving, in one transaction.
+        """Apply changes as if in their order, then the notes of serving, in one transaction.
 
         The changes are asked for within it, while nobody else writes.
         """

@@ -3,32 +3,58 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from isr_proxy.serve.connection import Connection
 from isr_proxy.serve.deliver import Delivery
 from isr_proxy.serve.waiting import Waiting
+from isr_proxy.serve.wire import HttpExchange
 from tests.harness import Proxy, Visitor, config, eventually, running
-from tests.scripted_origin import ScriptedOrigin, Send, Step, Wait, chunked, head, page
+from tests.scripted_origin import Hang, ScriptedOrigin, Send, Step, Wait, chunked, head, page
 
 ROUTES = "- {match: /origin/**, revalidate: origin}\n- {match: '/**', revalidate: 60}"
 PATHS = ("/p", "/origin/p")
 FRESH = {"Cache-Control": "max-age=60"}
 
 
+@contextmanager
+def tasks_begun() -> Iterator[list[str]]:
+    """Return the targets that a task had to go on with, as they come."""
+    began: list[str] = []
+    carry_on = Connection.carry_on
+
+    def noted(self: Connection, exchange: HttpExchange, rest: Coroutine[Any, Any, None]) -> None:
+        began.append(exchange.request.target)
+        carry_on(self, exchange, rest)
+
+    Connection.carry_on = noted  # type: ignore[method-assign]
+    try:
+        yield began
+    finally:
+        Connection.carry_on = carry_on  # type: ignore[method-assign]
+
+
 class Held:
     """A visitor who waits for an answer that the origin holds back."""
 
     def __init__(
-        self, proxy: Proxy, origin: ScriptedOrigin, visitor: Visitor, may_answer: asyncio.Event
+        self,
+        proxy: Proxy,
+        origin: ScriptedOrigin,
+        visitor: Visitor,
+        may_answer: asyncio.Event,
+        began: list[str],
     ) -> None:
         self.proxy = proxy
         self.origin = origin
         self.visitor = visitor
         self.may_answer = may_answer
+        self.began = began
 
     @property
     def has_task(self) -> bool:
@@ -40,14 +66,17 @@ class Held:
 
 
 @asynccontextmanager
-async def held(store: Path, path: str, steps: list[Step], *, method: str = "GET") -> AsyncIterator[Held]:
+async def held(
+    store: Path, path: str, steps: list[Step], *, method: str = "GET", headers: Mapping[str, str] = {}
+) -> AsyncIterator[Held]:
     may_answer = asyncio.Event()
     async with ScriptedOrigin() as origin, running(config(origin.url, store, ROUTES)) as proxy:
         origin.on(path, [Wait(may_answer), *steps])
         visitor = await proxy.visitor()
-        visitor.send(path, method=method)
-        await proxy.waiting(1)
-        yield Held(proxy, origin, visitor, may_answer)
+        with tasks_begun() as began:
+            visitor.send(path, headers, method=method)
+            await proxy.waiting(1)
+            yield Held(proxy, origin, visitor, may_answer, began)
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -59,6 +88,7 @@ async def test_a_small_page_takes_no_task(tmp_path: Path, path: str) -> None:
         reply = await waiting.visitor.reply()
         assert (reply.text, reply.x_cache, reply.headers["content-length"]) == ("hello", "MISS", "5")
         assert "stored" in reply.cache_status
+        assert not waiting.began
         await waiting.proxy.settled()
         assert (await waiting.visitor.get(path)).x_cache == "HIT"
 
@@ -74,7 +104,7 @@ async def test_head_gets_no_body(tmp_path: Path) -> None:
     async with held(tmp_path, "/p", page("hello"), method="HEAD") as waiting:
         waiting.may_answer.set()
         reply = await waiting.visitor.reply(method="HEAD")
-        assert reply.headers["content-length"] == "5"
+        assert (reply.headers["content-length"], waiting.began) == ("5", [])
         assert (await waiting.visitor.get("/p")).text == "hello"
 
 
@@ -83,7 +113,8 @@ async def test_a_body_that_comes_later_is_read_along_by_a_task(tmp_path: Path) -
     steps: list[Step] = [Send(head(200, {"Content-Length": "5"}) + b"he"), Wait(rest), Send(b"llo")]
     async with held(tmp_path, "/p", steps) as waiting:
         waiting.may_answer.set()
-        await eventually(lambda: waiting.has_task)
+        await eventually(lambda: waiting.began == ["/p"])
+        assert waiting.has_task
         rest.set()
         assert (await waiting.visitor.reply()).text == "hello"
 
@@ -115,14 +146,12 @@ async def test_the_fetch_of_a_visitor_who_hangs_up_goes_on(tmp_path: Path) -> No
 
 
 async def test_what_nobody_takes_any_more_leaves_the_origin_at_once(tmp_path: Path) -> None:
-    never = asyncio.Event()
-    steps: list[Step] = [Send(head(200, {"Content-Length": "9", "Cache-Control": "no-store"})), Wait(never)]
+    steps: list[Step] = [Send(head(200, {"Content-Length": "9", "Cache-Control": "no-store"})), Hang()]
     async with held(tmp_path, "/p", steps) as waiting:
         waiting.visitor.reset()
         await waiting.proxy.waiting(0)
         waiting.may_answer.set()
-        await waiting.proxy.settled()
-        never.set()
+        await eventually(lambda: waiting.origin.open_now == 0)
 
 
 async def test_the_next_request_waits_for_its_turn(tmp_path: Path) -> None:
@@ -162,3 +191,68 @@ async def test_a_defect_of_ours_is_500(tmp_path: Path, monkeypatch: pytest.Monke
     async with held(tmp_path, "/p", page("hello")) as waiting:
         waiting.may_answer.set()
         assert (await waiting.visitor.reply()).status == 500
+
+
+async def test_a_visitor_who_has_the_page_gets_304(tmp_path: Path) -> None:
+    known = {"If-None-Match": '"a"'}
+    async with held(tmp_path, "/p", page("hello", {"ETag": '"a"'}), headers=known) as waiting:
+        waiting.may_answer.set()
+        reply = await waiting.visitor.reply()
+        assert (reply.status, reply.body, waiting.began) == (304, b"", [])
+        assert (await waiting.visitor.get("/p")).text == "hello"
+
+
+async def test_who_speaks_http_1_0_is_answered_and_let_go(tmp_path: Path) -> None:
+    async with held(tmp_path, "/p", chunked(b"hel", b"lo")) as waiting:
+        old = await waiting.proxy.visitor()
+        waiting.origin.on("/old", chunked(b"hel", b"lo"))
+        old.writer.write(b"GET /old HTTP/1.0\r\nHost: site.example\r\n\r\n")
+        head_of, _, body = (await old.reader.read()).partition(b"\r\n\r\n")
+        assert (body, b"chunked" in head_of) == (b"hello", False)
+        waiting.may_answer.set()
+        assert (await waiting.visitor.reply()).text == "hello"
+
+
+async def test_early_hints_come_before_the_page(tmp_path: Path) -> None:
+    early: list[Step] = [Send(head(103, {"Link": "</a.css>; rel=preload"})), *page("hello")]
+    async with held(tmp_path, "/origin/p", early) as waiting:
+        waiting.may_answer.set()
+        reply = await waiting.visitor.reply()
+        assert (reply.text, reply.interim) == ("hello", (103,))
+
+
+async def test_a_reload_waits_for_who_goes_on_with_a_task(tmp_path: Path) -> None:
+    rest = asyncio.Event()
+    private = {"Content-Length": "5", "Cache-Control": "private"}
+    steps: list[Step] = [Send(head(200, private) + b"he"), Wait(rest), Send(b"llo")]
+    async with held(tmp_path, "/p", steps) as waiting:
+        await waiting.proxy.worker.reload()
+        waiting.may_answer.set()
+        await waiting.visitor.reader.readuntil(b"\r\n\r\nhe")
+        await waiting.proxy.settled()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        rest.set()
+        assert await waiting.visitor.reader.readexactly(3) == b"llo"
+
+
+@pytest.mark.parametrize("is_answered", [True, False])
+async def test_who_hangs_up_as_the_page_comes_is_told_of_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_answered: bool
+) -> None:
+    """`is_answered`: it is found out by the write; else by the task that would go on."""
+    streamed = Delivery.streamed
+
+    def hang_up_first(self: Delivery, *told: Any) -> bool:
+        (connection,) = proxy.worker.front.connections
+        connection.abort()
+        return is_answered and streamed(self, *told)
+
+    monkeypatch.setattr(Delivery, "streamed", hang_up_first)
+    async with held(tmp_path, "/p", page("hello")) as waiting:
+        proxy = waiting.proxy
+        waiting.may_answer.set()
+        await eventually(lambda: not proxy.worker.front.connections)
+        await proxy.settled()
+        assert waiting.recorded == 1
+        assert sum(flight.waiters for flight in proxy.worker.engine.flights.in_flight()) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import sqlite3
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from isr_proxy.store.changes import Forgotten, Row
 from isr_proxy.store.disk import DiskStore
 from isr_proxy.store.ledger import Ledger
 from isr_proxy.store.promptness import Promptness
+from tests.harness import eventually
 from tests.store.conftest import NOTHING, Clock, key, language, put, read
 
 
@@ -325,6 +327,7 @@ async def test_changes_are_entered_without_a_thread(store: DiskStore) -> None:
 
 async def test_nothing_is_entered_by_the_loop_while_a_question_is_answered(store: DiskStore) -> None:
     await _site(store)
+    store.catalog._promptness = Promptness(fsync=False, clock=lambda: 0.0)
     may_go_on = threading.Event()
     asking = asyncio.ensure_future(store.catalog._run(may_go_on.wait))
     await asyncio.sleep(0)
@@ -347,3 +350,46 @@ async def test_notes_of_serving_are_entered_by_the_thread(store: DiskStore) -> N
     await store.catalog.flush()
     assert seen
     assert threading.get_ident() not in seen
+
+
+async def test_a_question_that_nobody_waits_for_any_more_still_has_the_file(store: DiskStore) -> None:
+    await _site(store)
+    store.catalog._promptness = Promptness(fsync=False, clock=lambda: 0.0)
+    began, may_go_on = threading.Event(), threading.Event()
+
+    def ask() -> None:
+        began.set()
+        may_go_on.wait()
+
+    asking = asyncio.ensure_future(store.catalog._run(ask))
+    await eventually(began.is_set)
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    seen = threads_of(store.catalog._ledger)
+    flushing = asyncio.ensure_future(store.catalog.flush())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert not seen
+    may_go_on.set()
+    await flushing
+    assert seen
+    assert threading.get_ident() not in seen
+
+
+async def test_the_loop_does_not_wait_for_who_holds_the_file(store: DiskStore) -> None:
+    store.catalog._promptness = Promptness(fsync=False, clock=lambda: 0.0)
+    other = sqlite3.connect(store.catalog._ledger.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    await _site(store)
+    seen = threads_of(store.catalog._ledger)
+    flushing = asyncio.ensure_future(store.catalog.flush())
+    await eventually(lambda: len(seen) == 2)  # it was tried here, and is waited for by the thread
+    other.execute("ROLLBACK")
+    other.close()
+    await flushing
+    assert await store.catalog.matched([TAG]) == 3
+
+
+async def test_no_commit_moves_the_log_by_itself(store: DiskStore) -> None:
+    found = store.catalog._ledger._database.execute("PRAGMA wal_autocheckpoint").fetchone()
+    assert found == (0,)
