@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -154,43 +154,56 @@ class Catalog:
             await self.flush()
 
     async def flush(self) -> None:
-        """Write everything recorded so far; once begun, a batch is written whoever stops waiting."""
-        while self._pending or self._served or self._lock.locked():
-            if not await self._write_carried(_BATCH):
-                return
+        """Write everything recorded so far; once begun, a batch is written whoever stops waiting.
 
-    async def _flush_changes(self) -> None:
-        """Write the changes recorded so far, or leave them to who does; notes of serving can wait.
+        What comes meanwhile waits for the next flush: else each batch had only what came since the last one.
+        """
+        notes = len(self._served)
+        if not await self._flush_changes():
+            return
+        for _ in range(0, notes, _BATCH):
+            if not await self._carried(self._write_notes()):
+                return
+        async with self._lock:  # what somebody else began
+            pass
+
+    async def _flush_changes(self) -> bool:
+        """Write the changes recorded so far, or leave them to who does; False when it is to be tried again.
 
         What is asked next is answered behind them: by then they are entered, or before it in the thread.
         """
         until = self._recorded
-        while self._begun < until:
-            if not await self._write_carried(0):
-                return
+        while self._pending and self._begun < until:
+            if not await self._carried(self._write_changes()):
+                return False
+        return True
 
-    async def _write_carried(self, notes: int) -> bool:
-        task = asyncio.get_running_loop().create_task(self._write_batch(notes))
+    async def _carried(self, writing: Coroutine[Any, Any, bool]) -> bool:
+        task = asyncio.get_running_loop().create_task(writing)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return await asyncio.shield(task)
 
-    async def _write_batch(self, notes: int) -> bool:
-        """Write the next changes, or so many notes of serving; False when it is to be tried again.
+    async def _write_changes(self) -> bool:
+        """Write the next changes; False when it is to be tried again.
 
         Between two batches whoever waits has his turn.
         """
         async with self._lock:
             batch, self._pending = self._pending[:_BATCH], self._pending[_BATCH:]
-            most = 0 if batch else notes
-            served = {name: self._served.pop(name) for name in list(islice(self._served, most))}
             self._begun += len(batch)
-            if not (batch or served) or await self._write(batch, served):
+            if not batch or await self._write(batch, {}):
                 return True
             self._begun -= len(batch)
             self._pending = [*batch, *self._pending]
             self._schedule()
             return False
+
+    async def _write_notes(self) -> bool:
+        """Write the next notes of serving; where others hold the file too long they are lost."""
+        async with self._lock:
+            served = {name: self._served.pop(name) for name in list(islice(self._served, _BATCH))}
+            return not served or await self._write([], served)
 
     async def _write(self, batch: list[Change], served: dict[Name, float]) -> bool:
         """Write a batch; False when others held the file too long, and it is to be tried again."""

@@ -234,6 +234,7 @@ async def test_purge_method_without_any_token_is_refused_on_the_main_port(rig: R
 
 async def test_a_purge_does_not_wait_for_the_sweep_of_many(rig: Rig, origin: ScriptedOrigin) -> None:
     held = asyncio.Event()
+    await rig.operations.sweeper.caught_up(5.0)  # with what a new log begins with
 
     async def sweep(purge: Purge) -> int:
         await held.wait()

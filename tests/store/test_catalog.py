@@ -393,3 +393,24 @@ async def test_the_loop_does_not_wait_for_who_holds_the_file(store: DiskStore) -
 async def test_no_commit_moves_the_log_by_itself(store: DiskStore) -> None:
     found = store.catalog._ledger._database.execute("PRAGMA wal_autocheckpoint").fetchone()
     assert found == (0,)
+
+
+async def test_what_comes_during_a_flush_waits_for_the_next(store: DiskStore) -> None:
+    """Else each batch would have only what came since the one before, and be as dear as a full one."""
+    numbers = iter(range(1, 1000))
+    batches = 0
+
+    def another() -> None:
+        nonlocal batches
+        batches += 1
+        if batches < 100:
+            store.catalog.record(row(next(numbers), ()))
+
+    for _ in range(64):
+        store.catalog.record(row(next(numbers), ()))
+    store.catalog.on_written = another
+    await store.catalog.flush()
+    assert batches == 2
+    assert store.catalog.has_pending
+    await store.catalog.flush()
+    assert batches == 3
