@@ -103,6 +103,14 @@ class MemoryOrigin:
         self.sessions.append(session)
         protocol.connection_made(session.transport)
 
+    @property
+    def is_sending(self) -> bool:
+        """Tell whether more of a script is coming on any connection.
+
+        What still comes once the connection is in use again is the next answer: nobody could tell.
+        """
+        return any(session.is_sending and not session.transport.is_closed for session in self.sessions)
+
     def hang_up(self) -> None:
         """Close every connection on which nothing more is coming."""
         for session in self.sessions:
@@ -120,6 +128,7 @@ class Session:
         self._requests = requests()
         next(self._requests)
         self.is_over = False  # its script is
+        self.is_sending = False
         self.transport = MemoryTransport(self._loop, protocol, self._take)
 
     def _take(self, data: bytes) -> None:
@@ -141,6 +150,7 @@ class Session:
         self._deliver(pieces)
 
     def _deliver(self, pieces: list[bytes]) -> None:
+        self.is_sending = bool(pieces)
         if pieces and not self.transport.is_closed:
             self._loop.call_soon(self._arrive, pieces)
 

@@ -112,7 +112,7 @@ class World:
 
     async def settled(self) -> None:
         """Wait until nothing is under way."""
-        await self._until(lambda: not self.worker.engine.flights.tasks())
+        await self._until(lambda: not self.worker.engine.flights.tasks() and not self.origin.is_sending)
         if self.troubles:
             raise Finding("; ".join(self.troubles))
 
