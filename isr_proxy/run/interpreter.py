@@ -6,20 +6,15 @@ Knows what its defaults cost here. Must not know what is served.
 from __future__ import annotations
 
 import gc
-import sys
 from typing import Final
 
-# What a thread waits for a busy loop. With Python's 5 ms the catalog falls behind the pages that are stored,
-# and what the loop itself waits for a thread looks like a slow disk.
-_SWITCH_SECONDS: Final = 0.0005
 # A page that is stored makes some hundred objects, all of which stay: to look for garbage among them more
-# often finds none.
+# often finds none, and took twice as long for each page.
 _YOUNG: Final = 5000
 
 
 def tune() -> None:
-    """Have threads get their turns soon; look for garbage seldom, and never in what is there at the start."""
-    sys.setswitchinterval(_SWITCH_SECONDS)
+    """Have garbage looked for seldom, and never in what is there at the start."""
     gc.set_threshold(_YOUNG, *gc.get_threshold()[1:])
     gc.collect()
     gc.freeze()
