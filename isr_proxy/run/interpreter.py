@@ -9,7 +9,7 @@ import gc
 from typing import Final
 
 # A page that is stored makes some hundred objects, all of which stay: to look for garbage among them more
-# often finds none, and took twice as long for each page.
+# often finds none, and takes half as long again.
 _YOUNG: Final = 5000
 
 

@@ -16,19 +16,19 @@ from isr_proxy.serve.job import Opening
 from isr_proxy.serve.sharing import leave
 from isr_proxy.serve.visit import Visit
 
-AtOnce = Callable[[Opening], bool]  # answers, if that takes no waiting
+Show = Callable[[Opening], bool]  # answers, if that takes no waiting
 GoOn = Callable[[Opening], Coroutine[Any, Any, None]]  # answers
 
 
 class Waiting(Flow):
     """The leader of a flight, from its launch to its opening."""
 
-    __slots__ = ("_at_once", "_flight", "_go_on", "_is_over", "_visit")
+    __slots__ = ("_flight", "_go_on", "_is_over", "_show", "_visit")
 
-    def __init__(self, visit: Visit, flight: Flight[Opening], at_once: AtOnce, go_on: GoOn) -> None:
+    def __init__(self, visit: Visit, flight: Flight[Opening], show: Show, go_on: GoOn) -> None:
         self._visit = visit
         self._flight = flight
-        self._at_once = at_once
+        self._show = show
         self._go_on = go_on
         self._is_over = False
         flight.waiters += 1
@@ -51,7 +51,7 @@ class Waiting(Flow):
         """Answer, or have a task do it. VisitorGone when there is nobody to answer."""
         exchange = self._visit.exchange
         try:
-            if self._at_once(opening):
+            if self._show(opening):
                 return True
         except VisitorGone:
             raise

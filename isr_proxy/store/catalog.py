@@ -23,10 +23,10 @@ from typing import Any, Final, TypeVar
 import structlog
 
 from isr_proxy.core.purges import Selector
-from isr_proxy.store.changes import Change, Forgotten, Row
+from isr_proxy.store.changes import Change, Forgotten, Row, Totals
 from isr_proxy.store.company import DOUBTS, SETTLED, Company, is_settled
 from isr_proxy.store.layout import Name
-from isr_proxy.store.ledger import BROKEN, COMPLETE, PARTIAL, Ledger, Totals, is_busy
+from isr_proxy.store.ledger import BROKEN, COMPLETE, PARTIAL, Ledger, is_busy
 from isr_proxy.store.promptness import Promptness
 from isr_proxy.store.refusals import Refusals
 

@@ -66,3 +66,16 @@ class Forgotten(Value, frozen=True):
 
 
 Change = Row | Freshened | Forgotten
+
+
+class Totals(Value, frozen=True):
+    """Of page files: allocated bytes, and entries (without indexes)."""
+
+    size_bytes: int = 0
+    entries: int = 0
+
+    def __add__(self, other: Totals) -> Totals:
+        return Totals(self.size_bytes + other.size_bytes, self.entries + other.entries)
+
+    def __neg__(self) -> Totals:
+        return Totals(-self.size_bytes, -self.entries)

@@ -1,6 +1,6 @@
 """Entering changes into the catalog: many rows by few statements.
 
-Knows the SQL that changes pages and tags. Must not know transactions or totals. SQLite lets go of the
+Knows the SQL that changes pages and tags. Must not know transactions. SQLite lets go of the
 interpreter at each step of a statement, and beside a busy loop it takes milliseconds to get it back: what is
 asked row by row falls behind what a loop stores. So each statement is for all rows, and takes one step.
 """
@@ -15,8 +15,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from isr_proxy.core.value import Value
-from isr_proxy.store.changes import Change, Forgotten, Freshened, Row
+from isr_proxy.store.changes import Change, Forgotten, Freshened, Row, Totals
 from isr_proxy.store.layout import Name
 
 COLUMNS: Final = (
@@ -29,15 +28,9 @@ _UPSERT: Final = " ON CONFLICT (name) DO UPDATE SET " + ", ".join(
 _ROWS_AT_ONCE: Final = 256  # of one statement: SQLite takes 32,766 values
 _FRESHENED: Final = Freshened.__struct_fields__
 _FRESHEN: Final = "UPDATE pages SET " + ", ".join(f"{field} = said.{field}" for field in _FRESHENED[1:])
+_NOTHING: Final = Totals()
 
 T = TypeVar("T")
-
-
-class Gained(Value, frozen=True):
-    """What a batch adds to the totals."""
-
-    size_bytes: int
-    entries: int
 
 
 class Batch:
@@ -66,15 +59,15 @@ class Batch:
                 self.freshened.pop(name, None)
 
 
-def enter(database: sqlite3.Connection, batch: Batch) -> Gained:
-    """Apply a batch, within the caller's transaction."""
+def enter(database: sqlite3.Connection, batch: Batch) -> Totals:
+    """Apply a batch, within the caller's transaction; returns what it adds to the totals."""
     gained = [_take_out(database, names) for names in _some(batch.gone)]
     gained += [_put(database, rows) for rows in _some(batch.rows.values())]
     for some in _some(batch.freshened.values()):
         said = _said(_FRESHENED, len(some))
         values = _flat(msgspec.structs.astuple(each) for each in some)
         database.execute(f"{said} {_FRESHEN} FROM said WHERE pages.name = said.name", values)
-    return Gained(sum(each.size_bytes for each in gained), sum(each.entries for each in gained))
+    return sum(gained, _NOTHING)
 
 
 def note_served(database: sqlite3.Connection, served: Iterable[tuple[Name, float]]) -> None:
@@ -85,33 +78,32 @@ def note_served(database: sqlite3.Connection, served: Iterable[tuple[Name, float
         database.execute(f"{said} {set_at}", _flat(some))
 
 
-def _take_out(database: sqlite3.Connection, names: Sequence[Name]) -> Gained:
+def _take_out(database: sqlite3.Connection, names: Sequence[Name]) -> Totals:
     before = _there(database, names)
-    if before.size_bytes or before.entries:
+    if before != _NOTHING:
         _untag(database, names)
         database.execute(f"DELETE FROM pages WHERE name IN {_tuples(1, len(names))}", names)
-    return Gained(-before.size_bytes, -before.entries)
+    return -before
 
 
-def _put(database: sqlite3.Connection, rows: Sequence[Row]) -> Gained:
+def _put(database: sqlite3.Connection, rows: Sequence[Row]) -> Totals:
     names = [row.name for row in rows]
     before = _there(database, names)
-    if before.size_bytes or before.entries:
+    if before != _NOTHING:
         _untag(database, names)
     # In the order of the columns; the tags are rows of their own.
     values = [msgspec.structs.astuple(row)[:-1] for row in rows]
     database.execute(_insert(len(values)), _flat(values))
     for tagged in _some((row.name, tag) for row in rows for tag in row.tags):
         _tag(database, tagged)
-    size_bytes, entries = sum(row.size_bytes for row in rows), sum(row.is_entry for row in rows)
-    return Gained(size_bytes - before.size_bytes, entries - before.entries)
+    return Totals(sum(row.size_bytes for row in rows), sum(row.is_entry for row in rows)) + -before
 
 
-def _there(database: sqlite3.Connection, names: Sequence[Name]) -> Gained:
+def _there(database: sqlite3.Connection, names: Sequence[Name]) -> Totals:
     """Return what the rows of these names count for."""
     sums = "coalesce(sum(size_bytes), 0), coalesce(sum(status > 0), 0)"
     found = database.execute(f"SELECT {sums} FROM pages WHERE name IN {_tuples(1, len(names))}", names)
-    return Gained(*found.fetchone())
+    return Totals(*found.fetchone())
 
 
 def _untag(database: sqlite3.Connection, names: Sequence[Name]) -> None:

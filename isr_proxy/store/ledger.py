@@ -10,11 +10,10 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Final
 
 from isr_proxy.core.purges import RULE_TAG, Scope, Selector
-from isr_proxy.store.changes import Change, Row
+from isr_proxy.store.changes import Change, Row, Totals
 from isr_proxy.store.company import ENTRIES, PAGES
 from isr_proxy.store.entering import COLUMNS, Batch, enter, note_served
 from isr_proxy.store.layout import Name
@@ -67,14 +66,6 @@ _OLDER_TAGGED: Final = (
     "SELECT name, path, id FROM tags CROSS JOIN pages ON id = page_id WHERE tag = ? AND page_id > ?"
     " AND status > 0 AND sequence < ? ORDER BY page_id LIMIT ?"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Totals:
-    """Of all page files: allocated bytes, and entries (without indexes)."""
-
-    size_bytes: int = 0
-    entries: int = 0
 
 
 class Ledger:
@@ -207,7 +198,7 @@ class Ledger:
             before = self._written()
             gained = enter(self._database, Batch(changes))
             note_served(self._database, served)
-            self._set(Totals(before.size_bytes + gained.size_bytes, before.entries + gained.entries))
+            self._set(before + gained)
             self._say(size_bytes=self.totals.size_bytes, entries=self.totals.entries)
             self._database.execute("COMMIT")
         except BaseException:
