@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from isr_proxy.core.http import Fields
 from isr_proxy.core.key import PLAIN, Key, Variant, variant_of
 from isr_proxy.core.settings import MIB, StoreSettings
 from isr_proxy.store.base import Entry, Found, Store
+from isr_proxy.store.changes import Row
 from isr_proxy.store.disk import DiskStore
 from isr_proxy.store.layout import Layout, name_of
 
@@ -112,3 +114,30 @@ async def store(settings: StoreSettings, clock: Clock) -> AsyncIterator[DiskStor
     store = DiskStore.open(settings, now=clock)
     yield store
     await store.aclose()
+
+
+def row(name: bytes, tags: tuple[str, ...] = (), path: str = "/") -> Row:
+    """Return a row of the catalog, as of a page that nothing has happened to."""
+    return Row(
+        name=name,
+        scheme="http",
+        host="a.test",
+        path=path,
+        query=None,
+        variant="",
+        encodings="",
+        status=200,
+        size_bytes=4096,
+        body_bytes=1,
+        inode=1,
+        mtime_ns=1,
+        sequence=1,
+        generated_at=1.0,
+        fetched_at=1.0,
+        stale_at=math.inf,
+        failures=0,
+        last_error="",
+        retry_at=0.0,
+        served_at=1.0,
+        tags=tags,
+    )

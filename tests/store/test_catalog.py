@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -20,7 +19,7 @@ from isr_proxy.store.disk import DiskStore
 from isr_proxy.store.ledger import Ledger
 from isr_proxy.store.promptness import Promptness
 from tests.harness import eventually
-from tests.store.conftest import NOTHING, Clock, key, language, put, read
+from tests.store.conftest import NOTHING, Clock, key, language, put, read, row
 
 
 async def _site(store: DiskStore) -> None:
@@ -224,34 +223,12 @@ def steps(ledger: Ledger, ask: Callable[[], object]) -> int:
 
 def tagged(ledger: Ledger, numbers: range) -> None:
     ledger.apply(
-        (row(number, ("blog", RULE_TAG) if number % 100 == 0 else ("blog",)) for number in numbers), ()
+        (numbered(number, ("blog", RULE_TAG) if number % 100 == 0 else ("blog",)) for number in numbers), ()
     )
 
 
-def row(number: int, tags: tuple[str, ...]) -> Row:
-    return Row(
-        name=number.to_bytes(20),
-        scheme="http",
-        host="a.test",
-        path=f"/{number}",
-        query=None,
-        variant="",
-        encodings="",
-        status=200,
-        size_bytes=4096,
-        body_bytes=1,
-        inode=number,
-        mtime_ns=1,
-        sequence=1,
-        generated_at=1.0,
-        fetched_at=1.0,
-        stale_at=math.inf,
-        failures=0,
-        last_error="",
-        retry_at=0.0,
-        served_at=1.0,
-        tags=tags,
-    )
+def numbered(number: int, tags: tuple[str, ...]) -> Row:
+    return row(number.to_bytes(20), tags, f"/{number}")
 
 
 async def test_a_tag_is_counted_without_looking_at_its_pages(store: DiskStore) -> None:
@@ -259,7 +236,7 @@ async def test_a_tag_is_counted_without_looking_at_its_pages(store: DiskStore) -
     tagged(ledger, range(1, 2001))
     assert ledger.matched([TAG]) == 1980  # without the rules
     few = steps(ledger, lambda: ledger.matched([TAG]))
-    ledger.apply((row(number, ("blog",)) for number in range(2001, 4001)), ())
+    ledger.apply((numbered(number, ("blog",)) for number in range(2001, 4001)), ())
     assert ledger.matched([TAG]) == 3980
     assert steps(ledger, lambda: ledger.matched([TAG])) == few
 
@@ -289,7 +266,8 @@ async def test_the_counts_of_tags_follow_every_change(store: DiskStore) -> None:
     ledger, random = store.catalog._ledger, Random(7)
     for _ in range(60):
         rows = [
-            row(random.randrange(1, 30), tuple(random.sample("abcd", random.randrange(4)))) for _ in range(5)
+            numbered(random.randrange(1, 30), tuple(random.sample("abcd", random.randrange(4))))
+            for _ in range(5)
         ]
         gone = [Forgotten(random.randrange(1, 30).to_bytes(20))]
         ledger.apply([*rows, *gone], ())
@@ -325,21 +303,28 @@ async def test_changes_are_entered_without_a_thread(store: DiskStore) -> None:
     assert seen == {threading.get_ident()}
 
 
-async def test_nothing_is_entered_by_the_loop_while_a_question_is_answered(store: DiskStore) -> None:
-    await _site(store)
-    store.catalog._promptness = Promptness(fsync=False, clock=lambda: 0.0)
-    may_go_on = threading.Event()
-    asking = asyncio.ensure_future(store.catalog._run(may_go_on.wait))
-    await asyncio.sleep(0)
+async def entered_by(store: DiskStore, may_go_on: threading.Event) -> set[int]:
+    """Flush while the thread waits for the event; returns who entered what was recorded."""
     seen = threads_of(store.catalog._ledger)
     flushing = asyncio.ensure_future(store.catalog.flush())
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert not seen
     may_go_on.set()
-    await asyncio.gather(asking, flushing)
-    assert threading.get_ident() not in seen
+    await flushing
+    return seen
+
+
+async def test_nothing_is_entered_by_the_loop_while_a_question_is_answered(store: DiskStore) -> None:
+    await _site(store)
+    store.catalog._promptness = Promptness(fsync=False, clock=lambda: 0.0)
+    may_go_on = threading.Event()
+    asking = asyncio.ensure_future(store.catalog._run(may_go_on.wait))
+    await asyncio.sleep(0)
+    seen = await entered_by(store, may_go_on)
+    await asking
     assert seen
+    assert threading.get_ident() not in seen
 
 
 async def test_notes_of_serving_are_entered_by_the_thread(store: DiskStore) -> None:
@@ -365,13 +350,7 @@ async def test_a_question_that_nobody_waits_for_any_more_still_has_the_file(stor
     await eventually(began.is_set)
     asking.cancel()
     await asyncio.gather(asking, return_exceptions=True)
-    seen = threads_of(store.catalog._ledger)
-    flushing = asyncio.ensure_future(store.catalog.flush())
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    assert not seen
-    may_go_on.set()
-    await flushing
+    seen = await entered_by(store, may_go_on)
     assert seen
     assert threading.get_ident() not in seen
 
@@ -404,10 +383,10 @@ async def test_what_comes_during_a_flush_waits_for_the_next(store: DiskStore) ->
         nonlocal batches
         batches += 1
         if batches < 100:
-            store.catalog.record(row(next(numbers), ()))
+            store.catalog.record(numbered(next(numbers), ()))
 
     for _ in range(64):
-        store.catalog.record(row(next(numbers), ()))
+        store.catalog.record(numbered(next(numbers), ()))
     store.catalog.on_written = another
     await store.catalog.flush()
     assert batches == 2

@@ -6,9 +6,12 @@ from itertools import groupby
 from random import Random
 from typing import Any
 
+from msgspec import structs
+
 from isr_proxy.store.changes import Change, Forgotten, Freshened, Row
 from isr_proxy.store.company import Alone
 from isr_proxy.store.ledger import Ledger
+from tests.store.conftest import row
 
 NAMES = [bytes([number]) * 20 for number in range(1, 6)]
 
@@ -17,15 +20,10 @@ def ledger() -> Ledger:
     return Ledger.open(":memory:", Alone().tally)
 
 
-def row(name: bytes, serial: int, tags: tuple[str, ...] = ()) -> Row:
-    return Row(
-        name=name,
-        scheme="http",
-        host="a.test",
-        path=f"/{name[0]}",
-        query=None,
-        variant="",
-        encodings="",
+def made(name: bytes, serial: int, tags: tuple[str, ...] = ()) -> Row:
+    """Return a row of which everything that may change says which it is."""
+    return structs.replace(
+        row(name, tags, f"/{name[0]}"),
         status=200 if serial % 4 else 0,
         size_bytes=4096 * (1 + serial % 3),
         body_bytes=serial,
@@ -34,12 +32,7 @@ def row(name: bytes, serial: int, tags: tuple[str, ...] = ()) -> Row:
         sequence=serial,
         generated_at=float(serial),
         fetched_at=float(serial),
-        stale_at=0.0,
-        failures=0,
-        last_error="",
-        retry_at=0.0,
         served_at=float(serial),
-        tags=tags,
     )
 
 
@@ -51,7 +44,7 @@ def changed(random: Random, serial: int) -> Change:
         case 1:
             return Freshened(name, serial, serial, 1.0 * serial, 2.0, 3, f"why {serial}", 4.0)
         case _:
-            return row(name, serial, tuple(random.sample("abcd", random.randrange(4))))
+            return made(name, serial, tuple(random.sample("abcd", random.randrange(4))))
 
 
 def content(of: Ledger) -> dict[str, list[tuple[Any, ...]]]:
@@ -87,7 +80,7 @@ def test_a_batch_takes_as_many_statements_however_many_rows_it_has() -> None:
         written = ledger()
         named = [number.to_bytes(20) for number in range(count)]
         written._database.set_trace_callback(told.append)
-        written.apply((row(name, 1, ("a", "b")) for name in named), [(name, 5.0) for name in named])
+        written.apply((made(name, 1, ("a", "b")) for name in named), [(name, 5.0) for name in named])
         written.apply((Freshened(name, 2, 2, 2.0, 0.0, 0, "", 0.0) for name in named), ())
         written.apply((Forgotten(name) for name in named), ())
         return len(list(groupby(told)))  # a statement is told again for each trigger that it fires
@@ -97,12 +90,12 @@ def test_a_batch_takes_as_many_statements_however_many_rows_it_has() -> None:
 
 def test_a_note_of_serving_is_never_earlier_than_the_one_before() -> None:
     noted = ledger()
-    noted.apply([row(NAMES[0], 1), row(NAMES[1], 5)], [(NAMES[0], 9.0), (NAMES[1], 3.0), (NAMES[2], 4.0)])
+    noted.apply([made(NAMES[0], 1), made(NAMES[1], 5)], [(NAMES[0], 9.0), (NAMES[1], 3.0), (NAMES[2], 4.0)])
     assert [page[-1] for page in content(noted)["pages"]] == [9.0, 5.0]
 
 
 def test_a_batch_larger_than_a_statement_is_entered_whole() -> None:
     many = ledger()
-    many.apply((row(number.to_bytes(20), 1, ("a", "b")) for number in range(1000)), ())
+    many.apply((made(number.to_bytes(20), 1, ("a", "b")) for number in range(1000)), ())
     assert many.totals.entries == 1000
     assert content(many)["counts"] == [("a", 1000), ("b", 1000)]
