@@ -24,8 +24,7 @@ class Frequencies:
 
     def __init__(self, width: int) -> None:
         self._mask = (1 << max(width - 1, 1).bit_length()) - 1
-        first, second, third, fourth = (bytearray(self._mask + 1) for _ in range(_ROWS))
-        self._rows = first, second, third, fourth
+        self._rows = [bytearray(self._mask + 1) for _ in range(_ROWS)]
         self._added = 0  # since the last halving
 
     @property
@@ -41,7 +40,7 @@ class Frequencies:
         if self._added > self._mask:
             self.halve()
         places = self._places(name)
-        least = self._least(places)
+        least = min([row[place] for row, place in zip(self._rows, places, strict=True)])
         if least == MOST:
             return MOST
         for row, place in zip(self._rows, places, strict=True):
@@ -50,20 +49,14 @@ class Frequencies:
         return least + 1
 
     def estimate(self, name: bytes) -> int:
-        return self._least(self._places(name))
-
-    def _least(self, places: tuple[int, int, int, int]) -> int:
-        # One by one: every miss asks, and a loop over four takes three times as long.
-        (one, two, three, four), (first, second, third, fourth) = self._rows, places
-        return min(one[first], two[second], three[third], four[fourth])
+        return min([row[place] for row, place in zip(self._rows, self._places(name), strict=True)])
 
     def halve(self) -> None:
         """Begin a new period: everything that was counted weighs half as much from now on."""
-        first, second, third, fourth = (row.translate(_HALVED) for row in self._rows)
-        self._rows = first, second, third, fourth
+        self._rows = [row.translate(_HALVED) for row in self._rows]
         self._added = 0
 
-    def _places(self, name: bytes) -> tuple[int, int, int, int]:
-        hashed, mask = hash(name), self._mask
+    def _places(self, name: bytes) -> list[int]:
+        hashed = hash(name)
         start, step = hashed & _LOW_BITS, (hashed >> _HALF_BITS) | 1
-        return start & mask, (start + step) & mask, (start + 2 * step) & mask, (start + 3 * step) & mask
+        return [(start + number * step) & self._mask for number in range(_ROWS)]
