@@ -1,6 +1,6 @@
 """Collapse inside one process: many requests for one key, one fetch.
 
-Knows flights by identity, their leader task and their waiters. Must not know what is fetched. After
+Knows flights by identity, the task of each and who waits for it. Must not know what is fetched. After
 groupcache's singleflight; the re-check inside the flight is the fetch's own first step.
 
 A flight belongs to nobody who waits for it: a visitor who hangs up cancels only his own waiting (law 3).
@@ -25,7 +25,7 @@ class Flight(Generic[T]):
         self.opening = opening
         self.place = place  # what several identities have in common
         self.end: T | None = None  # what came of it, where that is not what it opened with
-        self.task: asyncio.Task[None] | None = None
+        self.task: asyncio.Future[None] | None = None
         self.waiters = 0
         self.on_free: Callable[[], None] | None = None
         self.has_leader = False  # a visitor who started it is still there, to be given what is his alone
@@ -55,7 +55,14 @@ class Flight(Generic[T]):
             await asyncio.wait([self.task])
 
 
-Launch = Callable[[Flight[T]], Coroutine[Any, Any, None]]
+Work = Coroutine[Any, Any, None]
+Launch = Callable[[Flight[T]], Work]
+Start = Callable[[Work, asyncio.AbstractEventLoop], asyncio.Future[None]]
+
+
+def soon(work: Work, loop: asyncio.AbstractEventLoop) -> asyncio.Task[None]:
+    """Begin with the loop's next turn; `EagerTask` begins at once."""
+    return loop.create_task(work)
 
 
 class Flights(Generic[T]):
@@ -63,44 +70,45 @@ class Flights(Generic[T]):
 
     def __init__(self, on_crash: Callable[[BaseException], T]) -> None:
         self._flights: dict[bytes, Flight[T]] = {}
-        self._tasks: dict[asyncio.Task[None], Flight[T]] = {}  # also those that nobody can join any more
+        self._flying: dict[Flight[T], None] = {}  # also those that nobody can join any more
         self._on_crash = on_crash
 
     def __len__(self) -> int:
-        return len(self._tasks)
+        return len(self._flying)
 
-    def tasks(self) -> set[asyncio.Task[None]]:
+    def tasks(self) -> set[asyncio.Future[None]]:
         """Return every fetch under way, joinable or not."""
-        return set(self._tasks)
+        return {flight.task for flight in self._flying if flight.task is not None}
 
     def in_flight(self) -> tuple[Flight[T], ...]:
         """Return every fetch under way, joinable or not."""
-        return tuple(self._tasks.values())
+        return tuple(self._flying)
 
     def find(self, identity: bytes) -> Flight[T] | None:
         return self._flights.get(identity)
 
     def is_flying(self, place: Hashable) -> bool:
         """Tell whether anything flies that was launched for this place, joinable or not."""
-        return any(flight.place == place for flight in self._tasks.values())
+        return any(flight.place == place for flight in self._flying)
 
     def count(self, prefix: bytes) -> int:
         """Count the flights that can be joined whose identity begins so."""
         return sum(identity.startswith(prefix) for identity in self._flights)
 
-    def launch(self, identity: bytes, sequence: int, run: Launch[T], place: Hashable = None) -> Flight[T]:
+    def launch(
+        self, identity: bytes, sequence: int, run: Launch[T], place: Hashable = None, start: Start = soon
+    ) -> Flight[T]:
         """Start a flight; one of the same identity, begun before a purge, flies on for its own waiters."""
         loop = asyncio.get_running_loop()
         flight: Flight[T] = Flight(sequence, loop.create_future(), place)
         self._flights[identity] = flight
-        task = loop.create_task(run(flight))
-        flight.task = task
-        self._tasks[task] = flight
-        task.add_done_callback(lambda done: self._land(identity, flight, done))
+        self._flying[flight] = None
+        flight.task = start(run(flight), loop)
+        flight.task.add_done_callback(lambda done: self._land(identity, flight, done))
         return flight
 
-    def _land(self, identity: bytes, flight: Flight[T], task: asyncio.Task[None]) -> None:
-        self._tasks.pop(task, None)
+    def _land(self, identity: bytes, flight: Flight[T], task: asyncio.Future[None]) -> None:
+        self._flying.pop(flight, None)
         if self._flights.get(identity) is flight:
             del self._flights[identity]
         if task.cancelled():
@@ -112,13 +120,13 @@ class Flights(Generic[T]):
 
     def oldest_sequence(self, default: int) -> int:
         """Return the lowest purge sequence any flight still counts on."""
-        return min((flight.sequence for flight in self._tasks.values()), default=default)
+        return min((flight.sequence for flight in self._flying), default=default)
 
     async def drain(self, timeout: float) -> None:
         """Wait for all flights, cancel what is left after `timeout` seconds."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=timeout)
-        for task in self._tasks:
+        if self._flying:
+            await asyncio.wait(self.tasks(), timeout=timeout)
+        for task in self.tasks():
             task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        if self._flying:
+            await asyncio.wait(self.tasks())

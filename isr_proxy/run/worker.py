@@ -319,7 +319,9 @@ class Worker:
         self.observation.close()
 
 
-async def _close_after(client: Client, busy: set[asyncio.Task[None]], waiting: Sequence[Connection]) -> None:
+async def _close_after(
+    client: Client, busy: set[asyncio.Future[None]], waiting: Sequence[Connection]
+) -> None:
     try:
         if busy:
             await asyncio.wait(busy)

@@ -17,7 +17,7 @@ from typing import Any
 import structlog
 
 from isr_proxy.coord.base import Leases, PurgeLog
-from isr_proxy.coord.flight import Flight, Flights
+from isr_proxy.coord.flight import Flight, Flights, Start, soon
 from isr_proxy.core.decision import Failed
 from isr_proxy.core.key import Key
 from isr_proxy.core.purges import Subject
@@ -61,13 +61,13 @@ class Boarding:
         self._alone = 0  # fetches that nobody may join, so far
         self._behind = 0  # background regenerations under way
 
-    def board(self, job: Job, at_most: int) -> tuple[Flight[Opening], bool]:
+    def board(self, job: Job, at_most: int, start: Start = soon) -> tuple[Flight[Opening], bool]:
         """Join the flight of a job or start it; tells whether it was started. Full: `at_most` wait."""
         flight = None if job.is_alone else self.flights.find(job.identity)
         if flight is None or self.is_outdated(flight, job):
             if flight is not None:
                 self._give_up(flight)
-            flight = self._launch(job)
+            flight = self._launch(job, start)
             flight.has_leader = True
             return flight, True
         if flight.waiters >= at_most:
@@ -86,13 +86,17 @@ class Boarding:
         subject = Subject(key.host, key.path, key.query, tags, job.wanted.query)
         return self._purges.index.verdict(subject, flight.sequence).hidden
 
-    def _launch(self, job: Job) -> Flight[Opening]:
+    def _launch(self, job: Job, start: Start = soon) -> Flight[Opening]:
         identity = job.identity
         if job.is_alone:
             self._alone += 1
             identity += self._alone.to_bytes(8)
         flight = self.flights.launch(
-            identity, self._purges.index.sequence, lambda flight: self._fly_alone(flight, job), job.key.place
+            identity,
+            self._purges.index.sequence,
+            lambda flight: self._fly_alone(flight, job),
+            job.key.place,
+            start,
         )
         assert flight.task is not None
         flight.task.add_done_callback(lambda _: self._learn(flight, job))
@@ -172,7 +176,7 @@ class Boarding:
         flight.task.add_done_callback(self._landed_behind)
         return Reason.REGENERATING
 
-    def _landed_behind(self, _: asyncio.Task[None]) -> None:
+    def _landed_behind(self, _: asyncio.Future[None]) -> None:
         self._behind -= 1
 
     async def regenerate(self, job: Job, since: int) -> Flight[Opening]:

@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol, assert_never
 import structlog
 
 from isr_proxy.coord.base import Leases, PurgeLog
+from isr_proxy.coord.eager import EagerTask
 from isr_proxy.coord.flight import Flight
 from isr_proxy.core.admission import Asked, is_personal, on_response
 from isr_proxy.core.decision import (
@@ -171,7 +172,7 @@ class Engine:
         job = visit.job(decision, None)
         if self.flights.find(job.identity) is not None:
             return None
-        flight, is_leader = self._boarding.board(job, self.settings.limits.max_waiters)
+        flight, is_leader = self._boarding.board(job, self.settings.limits.max_waiters, EagerTask)
         boarded = Boarded(decision, job, flight, is_leader)
         return Waiting(
             visit,
