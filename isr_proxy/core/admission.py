@@ -23,6 +23,7 @@ from isr_proxy.core.http import (
     Head,
     delta_seconds,
     hop_names,
+    made_once,
     parse_date,
     tokens,
 )
@@ -45,6 +46,7 @@ PERSONAL_HEADERS: Final = frozenset({"cookie", "authorization"})
 _PERSONAL_FIELDS: Final = tuple(name.encode("latin-1") for name in sorted(PERSONAL_HEADERS))
 
 
+@made_once
 def is_personal(asked: Fields) -> bool:
     """Tell whether a request brings cookies or authorization."""
     return any(name in asked for name in _PERSONAL_FIELDS)
@@ -100,7 +102,7 @@ def on_response(asked: Asked, head: Head) -> Admit | Relay | Failed:
         return Relay(reason)
     return Admit(
         variant=_variant(head, asked, route),
-        lines=kept_lines(head, route),
+        fields=kept_fields(head, route),
         tags=tags_of(head.fields, asked),
         origin_times=times_said(asked, head.status, head.fields),
         initial_age=age_on_arrival(asked, head),
@@ -191,7 +193,7 @@ def veto(control: CacheControl, status: int, route: Route) -> Reason | None:
 
 
 def _overrides(route: Route, veto: Veto) -> bool:
-    return route.revalidate.is_isr and veto in route.ignore_origin
+    return bool(route.ignore_origin) and route.revalidate.is_isr and veto in route.ignore_origin
 
 
 def _vary_refusal(asked: Asked, head: Head, route: Route) -> Reason | None:
@@ -292,26 +294,26 @@ def varying(names: Iterable[str], route: Route) -> list[str]:
     return [name for name in names if name not in settled and name.encode("latin-1") not in NEVER_VARYING]
 
 
-def kept_lines(head: Head, route: Route) -> tuple[tuple[bytes, bytes], ...]:
+def kept_fields(head: Head, route: Route) -> Fields:
     """Return the fields of an answer that everybody may have."""
     drop = hop_names(head.fields) | withheld(head.fields) | _OF_THIS_ANSWER
     if route.set_cookie is not SetCookie.STORE:
         drop |= _SET_COOKIE
-    return head.fields.without(drop).lines
+    return head.fields.without(drop)
 
 
 _OF_THIS_ANSWER: Final = frozenset({b"content-length", b"age"})
 _SET_COOKIE: Final = frozenset({b"set-cookie"})
 
 
-def lines_for_leader(head: Head, route: Route) -> tuple[tuple[bytes, bytes], ...]:
+def fields_for_leader(head: Head, route: Route) -> Fields:
     """Return the fields that whoever asked first gets: where the origin decides, it is the answer to him."""
     if route.revalidate.is_isr:
-        return kept_lines(head, route)
+        return kept_fields(head, route)
     drop = hop_names(head.fields) | _OF_THIS_ANSWER
     if route.set_cookie is SetCookie.DROP:
         drop |= _SET_COOKIE
-    return head.fields.without(drop).lines
+    return head.fields.without(drop)
 
 
 def withheld(fields: Fields) -> frozenset[bytes]:
@@ -327,16 +329,15 @@ _NOTHING: Final[frozenset[bytes]] = frozenset()
 
 def tags_of(fields: Fields, asked: Asked) -> tuple[str, ...]:
     """Collect the tags of the route and of the origin's fields, in the form they are compared in."""
-    found = dict.fromkeys(normal_tag(tag) for tag in asked.match.tags())
+    found = [normal_tag(tag) for tag in asked.match.tags()]
     for name, separator in _TAG_SEPARATORS.items():
         for value in fields.all(name) if name in fields else ():
-            found.update(
-                dict.fromkeys(normal_tag(tag.strip(_QUOTED)) for tag in separator.split(_text(value)))
-            )
-    groups = parse_strings(fields.all(b"cache-groups")) if b"cache-groups" in fields else ()
-    found.update(dict.fromkeys(normal_tag(group) for group in groups))
-    found.update(dict.fromkeys(group_tag(*asked.site, group) for group in groups))
-    return tuple(tag for tag in found if tag and len(tag) <= _MAX_TAG_BYTES)[:_MAX_TAGS]
+            found += [normal_tag(tag.strip(_QUOTED)) for tag in separator.split(_text(value))]
+    if b"cache-groups" in fields:
+        groups = parse_strings(fields.all(b"cache-groups"))
+        found += [normal_tag(group) for group in groups]
+        found += [group_tag(*asked.site, group) for group in groups]
+    return tuple(tag for tag in dict.fromkeys(found) if tag and len(tag) <= _MAX_TAG_BYTES)[:_MAX_TAGS]
 
 
 _QUOTED: Final = ' \t"'

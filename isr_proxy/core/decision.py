@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from isr_proxy.core.entry import Meta, OriginTimes, State
 from isr_proxy.core.freshness import Times
-from isr_proxy.core.http import Line
+from isr_proxy.core.http import Fields, Line
 from isr_proxy.core.key import Key, Variant
 from isr_proxy.core.purges import Verdict
 from isr_proxy.core.reason import Reason
@@ -107,7 +107,7 @@ class Admit(Value, frozen=True):
     """Store it: what of the meta is known from the head."""
 
     variant: Variant
-    lines: tuple[Line, ...]
+    fields: Fields
     tags: tuple[str, ...]
     origin_times: OriginTimes
     initial_age: float  # at `answered_at`

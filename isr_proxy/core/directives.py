@@ -12,7 +12,7 @@ from typing import Final
 
 import http_sf
 
-from isr_proxy.core.http import TOKEN, Fields, delta_seconds, tokens
+from isr_proxy.core.http import TOKEN, Fields, delta_seconds, made_once, tokens
 from isr_proxy.core.structured import parse_dictionary
 from isr_proxy.core.value import Value
 
@@ -100,6 +100,7 @@ _OF_STORING: Final = frozenset({"max-age", "s-maxage", "no-store", "private", "n
 _SECONDS: Final = frozenset({"max-age", "s-maxage", "stale-while-revalidate", "stale-if-error"})
 
 
+@made_once
 def effective_directives(fields: Fields) -> tuple[CacheControl, bool]:
     """Return the directives that count for us, and whether a targeted field gave them (Expires is void)."""
     for name in TARGETED_FIELDS:

@@ -7,7 +7,7 @@ connection's to write.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -106,19 +106,24 @@ _IDENTITY: Final[Line] = (b"Accept-Encoding", b"identity")
 
 def neutral_fields(key: Key, variant: Variant) -> Fields:
     """Build a regeneration's fields from the key alone (law 4)."""
+    return _neutral(key.scheme, key.host, key.dimensions, variant.headers)
+
+
+@lru_cache(maxsize=1024)  # what is regenerated differs by its path most of all
+def _neutral(scheme: str, host: str, dimensions: Sequence[Dimension], headers: Sequence[Dimension]) -> Fields:
     lines: list[Line] = [(b"User-Agent", USER_AGENT), (b"Accept", b"*/*"), _IDENTITY]
-    sent = [*_headers(key.dimensions), *_headers(variant.headers)]
+    sent = [*_headers(dimensions), *_headers(headers)]
     overridden = {name.lower() for name, _ in sent}
     lines = [line for line in lines if line[0].lower() not in overridden]
     lines += sent
     cookies = "; ".join(
         f"{name.removeprefix('cookie:')}={value}"
-        for name, value in key.dimensions
+        for name, value in dimensions
         if name.startswith("cookie:") and value is not None
     )
     if cookies:
         lines.append((b"Cookie", cookies.encode("latin-1")))
-    return Fields([*lines, *_forwarded(key.scheme, key.host, "", "1.1")])
+    return Fields([*lines, *_forwarded(scheme, host, "", "1.1")])
 
 
 def _headers(dimensions: Iterable[Dimension]) -> list[Line]:

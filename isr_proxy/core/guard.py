@@ -18,8 +18,7 @@ class GuardScan:
         self._guard = guard
         self._missing = {text.encode() for text in guard.contains}
         self._forbidden = [text.encode() for text in guard.forbids]
-        longest = max((len(text) for text in (*self._missing, *self._forbidden)), default=1)
-        self._overlap = longest - 1
+        self._overlap = max(map(len, (*self._missing, *self._forbidden)), default=1) - 1
         self._tail = b""
         self._has_forbidden = False
         self._size_bytes = 0

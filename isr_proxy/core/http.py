@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import re
 from calendar import monthrange, timegm
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from email.utils import formatdate
-from functools import lru_cache
+from functools import lru_cache, wraps
 from math import floor
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from isr_proxy.core.value import Value
 
 Line = tuple[bytes, bytes]
+T = TypeVar("T")
 
 # RFC 9110 §7.6.1, and the older proxies' habits it lists.
 HOP_BY_HOP: Final = frozenset(
@@ -71,14 +72,15 @@ class Fields:
     Immutable. Equality is that of the lines. Names given to the methods are lower-case bytes.
     """
 
-    __slots__ = ("_index", "lines")
+    __slots__ = ("_index", "lines", "made")
 
     lines: tuple[Line, ...]
     _index: dict[bytes, list[bytes]] | None
+    made: dict[Callable[[Fields], Any], Any] | None  # see made_once
 
     def __init__(self, lines: Iterable[Line] = ()) -> None:
         self.lines = tuple(lines)
-        self._index = None
+        self._index = self.made = None
 
     def _by_name(self) -> dict[bytes, list[bytes]]:
         index = self._index = {}
@@ -131,6 +133,22 @@ class Fields:
 
     def __repr__(self) -> str:
         return f"Fields({list(self.lines)!r})"
+
+
+def made_once(make: Callable[[Fields], T]) -> Callable[[Fields], T]:
+    """Have what a function makes of fields kept with them: it is asked for often, of the same ones."""
+
+    @wraps(make)
+    def remembered(fields: Fields) -> T:
+        made = fields.made
+        if made is None:
+            made = fields.made = {}
+        if make not in made:
+            made[make] = make(fields)
+        found: T = made[make]
+        return found
+
+    return remembered
 
 
 class Request(Value, frozen=True):

@@ -11,6 +11,8 @@ from enum import Enum
 class Reason(Enum):
     """Why an answer is what it is. The value is the word people read."""
 
+    __hash__ = object.__hash__  # Enum's own is Python code, and every request is counted by its reason
+
     # Served from the store.
     FRESH = "fresh"  # age < ttl
     REGENERATING = "regenerating"  # stale; a regeneration runs behind

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Final
 from urllib.parse import quote_plus, unquote_plus
 
-from isr_proxy.core.http import Fields
+from isr_proxy.core.http import Fields, made_once
 from isr_proxy.core.structured import parse_dictionary
 
 NO_VARY_SEARCH: Final = b"no-vary-search"
@@ -51,6 +51,7 @@ def _encoded(text: str) -> str:
     return quote_plus(text, errors="surrogateescape")
 
 
+@made_once
 def search_variance(fields: Fields) -> SearchVariance:
     """Read a response's No-Vary-Search; what is malformed or unknown makes every difference count."""
     value = fields.get(NO_VARY_SEARCH)

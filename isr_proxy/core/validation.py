@@ -14,11 +14,11 @@ from isr_proxy.core.admission import (
     age_on_arrival,
     cookie_refusal,
     failure_of,
+    fields_for_leader,
     is_different_for_all,
     is_negative,
     is_personal,
-    kept_lines,
-    lines_for_leader,
+    kept_fields,
     personal_refusal,
     tags_of,
     times_said,
@@ -85,7 +85,7 @@ def _is_of_another(new: Fields, stored: Fields) -> bool:
 
 def _laid_over(asked: Asked, head: Head) -> Freshen | Lend:
     """Lay an answer's fields over the stored ones, and say whose the result is."""
-    new = Fields(kept_lines(head, asked.match.route)).without(_NOT_FRESHENED)
+    new = kept_fields(head, asked.match.route).without(_NOT_FRESHENED)
     names = _names(new)
     merged = asked.stored_fields.without(names).plus(*new)
     dated = merged if b"date" in names else merged.without(frozenset({b"date"}))
@@ -110,7 +110,7 @@ def _own_lines(asked: Asked, head: Head, merged: Fields) -> tuple[Line, ...]:
     if route.revalidate.is_isr:
         return ()
     own = _SET_COOKIE | withheld(merged) | withheld(head.fields)
-    lines = lines_for_leader(head, route)
+    lines = fields_for_leader(head, route).lines
     return tuple(line for line in lines if line[0].lower() in own - _OF_THE_BODY)
 
 

@@ -359,7 +359,7 @@ class PartFetcher:
         """All parts are there: store them as a page, by the page's own rules."""
         since = max(0.0, self._now() - draft.admit.answered_at)
         age = (b"Age", b"%d" % int(draft.admit.initial_age + since))
-        head = Head(200, "OK", Fields((*draft.admit.lines, age)))
+        head = Head(200, "OK", Fields((*draft.admit.fields, age)))
         source = Given(Assembled(head, draft.whole, chunks), self._store, stored)
         flight = Flight[Opening](trip.flight.sequence, asyncio.get_running_loop().create_future())
         await self._regenerator.fly(flight, replace(trip.job, ask=None, interim=None, source=source))

@@ -184,8 +184,8 @@ class Parts:
         status = said if is_leader else collapsed_status(decision.reason)
         route = visit.match.route
         if is_leader:
-            lines = (*opening.admit.lines, *own_lines(opening, route))
-            opening = replace(opening, admit=replace(opening.admit, lines=lines))
+            fields = opening.admit.fields.plus(*own_lines(opening, route))
+            opening = replace(opening, admit=replace(opening.admit, fields=fields))
         if await visit.delivery.streaming_part(opening, route, status, decision.reason):
             return True
         visit.wants_whole = True

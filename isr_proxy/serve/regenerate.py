@@ -246,7 +246,7 @@ class Regenerator:
 
     async def _has_room(self, job: Job, admit: Admit) -> bool:
         """Tell, before a body is received, whether its variant may be kept at all (law 8)."""
-        key = kept_key(job.wanted, Fields(admit.lines))
+        key = kept_key(job.wanted, admit.fields)
         return admit.variant == PLAIN or await self._store.has_room(key, admit.variant)
 
     # --- the ways it ends ---
@@ -317,7 +317,7 @@ class Regenerator:
         admit: Admit,
         deadline: asyncio.Timeout,
     ) -> tuple[Reason, bool]:
-        async with self._store.begin(kept_key(job.wanted, Fields(admit.lines)), admit.variant) as writer:
+        async with self._store.begin(kept_key(job.wanted, admit.fields), admit.variant) as writer:
             flight.open(Streaming(answer.head, admit, answer.body_bytes, writer, answer.status, job.wanted))
             try:
                 problem = await self._receive(flight, answer, writer, job, deadline)
@@ -363,7 +363,7 @@ class Regenerator:
         admit: Admit,
         writer: Writer,
     ) -> tuple[Reason, bool]:
-        fields = Fields(admit.lines)
+        fields = admit.fields
         key = kept_key(job.wanted, fields)
         asked = None if key == job.wanted else job.wanted.query
         meta = structs.replace(meta_of(key, head, admit, writer.checksum, self._now()), asked=asked)
@@ -454,7 +454,7 @@ async def _error_page(answer: Answer, failed: Failed, job: Job) -> Broken:
 
 def meta_of(key: Key, head: Head, admit: Admit, checksum: bytes, now: float) -> Meta:
     """Build the meta of a new entry; a page without an ETag gets one made from its body."""
-    fields = Fields(admit.lines)
+    fields = admit.fields
     return Meta(
         key.scheme,
         key.host,
@@ -464,7 +464,7 @@ def meta_of(key: Key, head: Head, admit: Admit, checksum: bytes, now: float) -> 
         admit.variant.headers,
         head.status,
         head.reason,
-        admit.lines,
+        fields.lines,
         admit.tags,
         fields.first(b"etag") or f'"{checksum.hex()}"',
         fields.first(b"last-modified"),

@@ -124,7 +124,7 @@ def _dated(lines: list[Line], state: State) -> list[Line]:
 
 def opening_head(head: Head, admit: Admit, route: Route, status: str, x_cache: XCache, now: float) -> Head:
     """Build the head of an answer that is stored while it is sent."""
-    lines = _visible_lines(Fields(admit.lines), route)
+    lines = _visible_lines(admit.fields, route)
     if b"date" not in head.fields:
         lines.append((b"Date", format_date(now).encode()))
     if head.status == 200 and b"accept-ranges" not in head.fields:

@@ -9,7 +9,7 @@ import asyncio
 from dataclasses import replace
 
 from isr_proxy.coord.flight import Flight
-from isr_proxy.core.admission import is_personal, lines_for_leader
+from isr_proxy.core.admission import fields_for_leader, is_personal
 from isr_proxy.core.http import Line, Request
 from isr_proxy.core.reason import Reason
 from isr_proxy.core.settings import Route
@@ -42,17 +42,17 @@ def own_lines(opening: Opening, route: Route) -> tuple[Line, ...]:
         return opening.own
     if not isinstance(opening, Streaming):
         return ()
-    shared = {b"content-range", *(name.lower() for name, _ in opening.admit.lines)}
-    lines = lines_for_leader(opening.head, route)
-    return tuple(line for line in lines if line[0].lower() not in shared)
+    shared = {b"content-range", *(name.lower() for name, _ in opening.admit.fields)}
+    fields = fields_for_leader(opening.head, route)
+    return tuple(line for line in fields if line[0].lower() not in shared)
 
 
 def for_leader(opening: Streaming, route: Route) -> Streaming:
     """Return an opening with all the lines of the answer; where the route decides, all get the same."""
     if route.revalidate.is_isr:
         return opening
-    lines = lines_for_leader(opening.head, route)
-    return replace(opening, admit=replace(opening.admit, lines=lines))
+    fields = fields_for_leader(opening.head, route)
+    return replace(opening, admit=replace(opening.admit, fields=fields))
 
 
 def streaming_status(reason: Reason, opening: Streaming, *, is_leader: bool) -> str:

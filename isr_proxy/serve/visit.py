@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from isr_proxy.coord.flight import Flight
 from isr_proxy.core.decision import Fetch
-from isr_proxy.core.http import Fields, Request
+from isr_proxy.core.http import Request
 from isr_proxy.core.key import Key
 from isr_proxy.core.reason import Reason
 from isr_proxy.core.routes import Match
@@ -44,7 +44,7 @@ class Visit:
         """Tell, and note, whether an answer he waited for is to another query: then he asks by himself."""
         match opening:
             case Streaming(wanted=Key() as wanted):
-                self.is_apart = not is_answer_to(wanted, Fields(opening.admit.lines), self.asked)
+                self.is_apart = not is_answer_to(wanted, opening.admit.fields, self.asked)
             case Landed(entry) if entry.meta.partial is None:
                 self.is_apart = not covers(entry, self.asked)
             case _:

@@ -6,6 +6,7 @@ by `forget` in this process, by the key's stamp in the others (company.py).
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Final
 
 from isr_proxy.store.company import Company
@@ -19,7 +20,7 @@ class Absent:
     def __init__(self, company: Company, most: int = _MOST) -> None:
         self._company = company
         self._most = most
-        self._stamps: dict[bytes, int] = {}  # the longest known first
+        self._stamps: OrderedDict[bytes, int] = OrderedDict()  # the longest known first
 
     def stamp(self, digest: bytes) -> int:
         """Return what to `note` an absence with: read it before you look."""
@@ -34,7 +35,7 @@ class Absent:
         """Remember that nothing was there."""
         self._stamps[digest] = stamp
         if len(self._stamps) > self._most:
-            del self._stamps[next(iter(self._stamps))]
+            self._stamps.popitem(last=False)  # a dict would pass by all that was let go before
 
     def forget(self, digest: bytes) -> None:
         """Hear that something changed."""

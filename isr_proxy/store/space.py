@@ -95,7 +95,7 @@ class Space:
     def most_bytes(self) -> int:
         """Return an upper bound of what the whole store takes on disk, promises included."""
         tally = self._company.tally
-        beside = sum(tally[DIRECTORIES:]) + tally[BAD] + self._company.promised_elsewhere()
+        beside = sum(tally[DIRECTORIES:].tolist()) + tally[BAD] + self._company.promised_elsewhere()
         return self._catalog.most_bytes() + beside + self.reserved_bytes + _FIXED_BYTES
 
     async def make_room(self) -> None:
