@@ -146,6 +146,8 @@ class Connection(Knowing):
             if self._message is not None:
                 self._read_body(data)
                 return
+            if not self._intake.has_begun and self._hear_again(data):
+                return
             message, rest = self._read_head(data)
             if message is not None:
                 self._read_body(rest)
@@ -302,6 +304,8 @@ class Connection(Knowing):
         manners = GOES_ON
         if wants_close or message.version < HttpVersion11:
             manners = Manners(message.version >= HttpVersion11, wants_close)
+        else:
+            self._learn_lines(message, request)
         self._answer(HttpExchange(self, request, manners))
 
     def _answer(self, exchange: HttpExchange) -> None:

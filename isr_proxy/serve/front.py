@@ -18,6 +18,7 @@ from isr_proxy.serve.crowd import Crowd
 from isr_proxy.serve.door import Door, Ticket
 from isr_proxy.serve.front_parser import require_c_parser
 from isr_proxy.serve.hot_lane import HotLane
+from isr_proxy.serve.known_lines import KnownLines
 from isr_proxy.serve.loans import Loans
 from isr_proxy.serve.outcome import Observer
 from isr_proxy.serve.refusal import Refusal
@@ -47,6 +48,7 @@ class Front(Crowd[Connection]):
         self.door = Door()
         self._observer = observer
         self.hot = hot
+        self.lines = KnownLines(limits)
         self.now = now
         self.loans = Loans()
         self.trusted: tuple[Network, ...] = ()
@@ -78,6 +80,7 @@ class Front(Crowd[Connection]):
     def reconfigure(self, limits: LimitSettings, trusted: tuple[Network, ...], default_host: str) -> None:
         """Take new settings; the limits count for connections that begin from now on."""
         self.limits, self.trusted, self.default_host = limits, trusted, default_host
+        self.lines = KnownLines(limits)
         for connection in self.connections:
             connection.reconfigured()
 

@@ -1,7 +1,8 @@
 """A connection that knows heads: what came before, byte for byte, is neither parsed nor decided again.
 
-Knows the hot lane's answers, and what is passed on again. Must not know parsing, nor when a request begins:
-`_known` is the table of heads only while nothing but a whole head may come.
+Knows the hot lane's answers, what is passed on again, and the lines that are said again about another page.
+Must not know parsing, nor when a request begins: `_known` is the table of heads only while nothing but a
+whole head may come.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from aiohttp.http_writer import HttpVersion11
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
 from isr_proxy.core.arrival import is_in
+from isr_proxy.core.http import Request
 from isr_proxy.serve.front_parser import Message
 from isr_proxy.serve.hot_lane import NO_HEADS, Known
+from isr_proxy.serve.known_lines import KnownLines, Said
 from isr_proxy.serve.known_passes import KnownPass
 from isr_proxy.serve.link import JOIN_BYTES, Link
 from isr_proxy.serve.loans import PIECE_BYTES
@@ -39,15 +42,18 @@ class Knowing(Link):
         self._heads: Mapping[bytes, Known | KnownPass] = NO_HEADS  # that are known on such a connection
         # The same, while nothing but a whole head may come.
         self._known: Mapping[bytes, Known | KnownPass] = NO_HEADS
+        self._lines: KnownLines | None = None  # of such connections
         self._raw: bytes | None = None  # the head that is answered now, if it came by itself
         self._most_known = maxsize if limits.max_requests is None else limits.max_requests - 1
         self._grace = limits.idle_timeout + 1.0  # deadlines are looked at once a second
 
     def reconfigured(self) -> None:
         """Look for known heads where those of such a connection are; other limits refuse other heads."""
-        front, self._heads = self._front, NO_HEADS
+        front = self._front
+        self._heads, self._lines = NO_HEADS, None
         if front.hot is not None and not front.is_draining and self.limits == front.limits:
             self._heads = front.hot.heads(self._scheme, is_trusted=is_in(self._peer, front.trusted))
+            self._lines = front.lines
         if self._known is not NO_HEADS:
             self._known = self._heads
 
@@ -97,6 +103,21 @@ class Knowing(Link):
         self._begin(known.message, EMPTY_PAYLOAD)
         self._answer(HttpExchange(self._wire, known.request, GOES_ON, known.passed))
         return True
+
+    def _hear_again(self, head: bytes) -> bool:
+        """Take a request whose lines are known, but for the first; False where it has to be parsed."""
+        said = None if self._lines is None else self._lines.find(head, self._scheme, self._peer)
+        if said is None:
+            return False
+        self._raw = head
+        self._begin(said.message, EMPTY_PAYLOAD)
+        self._answer(HttpExchange(self._wire, said.request, GOES_ON))
+        return True
+
+    def _learn_lines(self, message: Message, request: Request) -> None:
+        """Remember what was said of a head that came by itself."""
+        if self._lines is not None and self._raw is not None:
+            self._lines.remember(self._raw, self._scheme, self._peer, Said(message, request))
 
     def _learn(self, exchange: HttpExchange) -> None:
         """Remember which answer this head gets."""

@@ -13,6 +13,7 @@ from isr_proxy.core.settings import LimitSettings, Network
 from isr_proxy.serve.door import Ticket
 from isr_proxy.serve.exchange import Exchange, Flow
 from isr_proxy.serve.hot_lane import HotLane
+from isr_proxy.serve.known_lines import KnownLines
 from isr_proxy.serve.loans import Loans
 from isr_proxy.serve.refusal import Refusal
 
@@ -36,6 +37,7 @@ class Shared(Protocol[C]):
     turned_away: set[C]
     now: Callable[[], float]
     hot: HotLane | None
+    lines: KnownLines
     loans: Loans
 
     def enter(self, peer: str) -> Ticket | Reason: ...
