@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import math
 import struct
-from hashlib import blake2b
-from typing import Final
+from hashlib import blake2b, sha256
+from typing import Final, Protocol
 from zlib import crc32
 
 import msgspec
@@ -60,7 +60,7 @@ class OriginTimes(msgspec.Struct, frozen=True):
 
 
 class BodyRef(msgspec.Struct, frozen=True):
-    """Where one encoding of the body lies in the file. `checksum` is a 16-byte blake2b."""
+    """Where one encoding of the body lies in the file. `checksum` is as `hasher_like` says."""
 
     encoding: str
     offset: int
@@ -239,9 +239,43 @@ def _check_meta(raw: bytes | memoryview, header: Header, magic: bytes) -> None:
         raise BadEntry("meta checksum")
 
 
+class Hasher(Protocol):
+    """A checksum in the making."""
+
+    def update(self, data: bytes | bytearray | memoryview, /) -> None: ...
+
+    def digest(self) -> bytes: ...
+
+
+def hasher() -> Hasher:
+    """Return what makes the checksum that a BodyRef carries.
+
+    SHA-256, as most processors have instructions for it: a third of what BLAKE2 takes.
+    """
+    return sha256(usedforsecurity=False)
+
+
+def hasher_like(checksum: bytes) -> Hasher:
+    """Return what made a checksum: one of 16 bytes is a BLAKE2b, as older files have it."""
+    return blake2b(digest_size=_BLAKE2_BYTES) if len(checksum) == _BLAKE2_BYTES else hasher()
+
+
+_BLAKE2_BYTES: Final = 16
+
+
 def checksum(body: bytes | memoryview) -> bytes:
     """Return the checksum a BodyRef carries."""
-    return blake2b(body, digest_size=16).digest()
+    made = hasher()
+    made.update(body)
+    return made.digest()
+
+
+def shown(checksum: bytes) -> str:
+    """Return as much of a checksum as tells two bodies apart: 32 digits."""
+    return checksum[:_SHOWN_BYTES].hex()
+
+
+_SHOWN_BYTES: Final = 16
 
 
 # --- the index of a key whose responses vary ---

@@ -14,6 +14,7 @@ from msgspec import structs
 
 from isr_proxy.core.chunks import NO_TRAILERS
 from isr_proxy.core.decision import Refuse
+from isr_proxy.core.entry import shown
 from isr_proxy.core.freshness import Times
 from isr_proxy.core.http import Fields, Head, content_length, parse_date
 from isr_proxy.core.partial import offset_of, spans_of
@@ -127,7 +128,7 @@ class Delivery:
         self, entry: Entry, head: Head, spans: tuple[Span, ...], x_cache: XCache, reason: Reason
     ) -> None:
         """Send parts of a stored page: one as it is, several as multipart/byteranges, none as 416."""
-        whole, boundary = entry.meta.body_bytes, entry.meta.body_checksum.hex()
+        whole, boundary = entry.meta.body_bytes, shown(entry.meta.body_checksum)
         partial = partial_head(head, spans, whole, boundary)
         if not spans:
             self._whole(partial, b"", x_cache, reason)

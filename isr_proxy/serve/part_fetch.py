@@ -17,6 +17,7 @@ from msgspec import structs
 
 from isr_proxy.coord.base import Leases, PurgeLog
 from isr_proxy.coord.flight import Flight
+from isr_proxy.coord.patience import Limit
 from isr_proxy.core.admission import Asked, on_response
 from isr_proxy.core.decision import Admit, Failed, Lend, Relay
 from isr_proxy.core.entry import Meta, Partial, State
@@ -56,7 +57,7 @@ from isr_proxy.origin.client import Answer
 from isr_proxy.serve.freshening import Freshening
 from isr_proxy.serve.job import Broken, Job, Landed, Lent, Opening, Relayed, Streaming
 from isr_proxy.serve.outcome import Observer, Regenerated
-from isr_proxy.serve.regenerate import Regenerator, meta_of
+from isr_proxy.serve.regenerate import Regenerator, meta_of, too_long
 from isr_proxy.serve.sources import Given, exactly, filled, forget, stored_chunks
 from isr_proxy.store.base import Entry, Store, Writer
 
@@ -138,14 +139,14 @@ class PartFetcher:
             source.close()
 
     async def _go_in_time(self, trip: _Trip) -> Reason | None:
-        limit = self._regenerator.settings.origin.regenerate_timeout
+        patience = self._regenerator.patience
         try:
-            async with asyncio.timeout(limit) as deadline:
-                return await self._go(trip, deadline)
+            async with patience.limit() as limit:
+                return await self._go(trip, limit)
         except TimeoutError as error:
-            raise OriginTimeout(Reason.REGENERATE_TIMEOUT.value, f"took longer than {limit} s") from error
+            raise too_long(patience) from error
 
-    async def _go(self, trip: _Trip, deadline: asyncio.Timeout) -> Reason | None:
+    async def _go(self, trip: _Trip, limit: Limit) -> Reason | None:
         """Ask and judge; returns what came of it, None where somebody else says so."""
         trip.known = await self.find(trip.job)
         if trip.known is not None and self._was_fetched_just_now(trip, trip.known):
@@ -155,7 +156,7 @@ class PartFetcher:
         try:
             match answer.head.status:
                 case 206:
-                    return await self._take(trip, answer, deadline)
+                    return await self._take(trip, answer, limit)
                 case 304 if trip.inquiry.is_validation and trip.known is not None:
                     return await self._freshen(trip, trip.known, answer.head)
                 case 416:
@@ -215,7 +216,7 @@ class PartFetcher:
 
     # --- what came ---
 
-    async def _take(self, trip: _Trip, answer: Answer, deadline: asyncio.Timeout) -> Reason | None:
+    async def _take(self, trip: _Trip, answer: Answer, limit: Limit) -> Reason | None:
         """Judge a part as the page it is of would be, and store it if it can be told from others."""
         place = _place(trip, answer)
         if place is None:
@@ -236,7 +237,7 @@ class PartFetcher:
         reason_not = await self._refusal(trip, draft, known if is_known else None)
         if reason_not is not None:
             return self._relay(trip, whole_part, reason_not)
-        return await self._store_part(trip, draft, whole_part, deadline)
+        return await self._store_part(trip, draft, whole_part, limit)
 
     def _asked(self, trip: _Trip, stored: Entry | None = None) -> Asked:
         return Asked(
@@ -284,19 +285,17 @@ class PartFetcher:
 
     # --- storing ---
 
-    async def _store_part(
-        self, trip: _Trip, draft: Draft, answer: Answer, deadline: asyncio.Timeout
-    ) -> Reason | None:
+    async def _store_part(self, trip: _Trip, draft: Draft, answer: Answer, limit: Limit) -> Reason | None:
         key = key_of_parts(trip.job.key)
         async with self._store.begin(key, draft.admit.variant) as writer:
             trip.flight.open(Streaming(answer.head, draft.admit, draft.span.size, writer, 206))
             try:
-                if not await _receive(trip.flight, answer, writer, deadline):
+                if not await _receive(trip.flight, answer, writer, limit):
                     return Reason.STORE_FAILED
             except OriginError as error:
                 writer.fail(error)
                 raise
-            except asyncio.CancelledError:  # how asyncio.timeout arrives in here
+            except asyncio.CancelledError:  # how the end of patience arrives in here
                 writer.fail(OriginTimeout(Reason.REGENERATE_TIMEOUT.value, "the whole took too long"))
                 raise
             async with self._lock(key.digest), self._leased(b"joining" + key.digest):
@@ -429,9 +428,7 @@ def _assembled(trip: _Trip, head: Head, answer: Answer, span: Span) -> Answer:
     return Assembled(head, span.size, exactly(answer.chunks(), span.size), answer)
 
 
-async def _receive(
-    flight: Flight[Opening], answer: Answer, writer: Writer, deadline: asyncio.Timeout
-) -> bool:
+async def _receive(flight: Flight[Opening], answer: Answer, writer: Writer, limit: Limit) -> bool:
     """Write a part; False where the disk refused it, and nobody is left to read it."""
     async for chunk in answer.chunks():
         try:
@@ -440,7 +437,7 @@ async def _receive(
             return False
         if writer.is_abandoned:
             flight.free(Broken(Failed(Reason.STORE_FAILED)))
-            deadline.reschedule(None)  # now it is the visitors' own pace
+            limit.lift()  # now it is the visitors' own pace
     await writer.finish()
     return not writer.is_abandoned
 

@@ -18,9 +18,10 @@ from msgspec import structs
 
 from isr_proxy.coord.base import PurgeLog
 from isr_proxy.coord.flight import Flight
+from isr_proxy.coord.patience import Limit, Patience
 from isr_proxy.core.admission import Asked, on_response
 from isr_proxy.core.decision import Admit, Failed, Freshen, Judgement, Lend, Outdated, Relay
-from isr_proxy.core.entry import Meta, State
+from isr_proxy.core.entry import Meta, State, shown
 from isr_proxy.core.forward import conditional_lines, neutral_fields, shared_fields, which_of
 from isr_proxy.core.freshness import Phase, times
 from isr_proxy.core.guard import GuardScan
@@ -85,6 +86,7 @@ class Regenerator:
         self._client = client
         self._observer = observer
         self._now = now
+        self.patience = Patience(settings.origin.regenerate_timeout)
         self._freshening = Freshening(store, purges, now)
         self.variances = Variances(store, self.verdict)
         self._relatives = Relatives(store, self.verdict)
@@ -93,6 +95,7 @@ class Regenerator:
         """Take new settings; flights under way go on with what they have."""
         self.settings = settings
         self._client = client
+        self.patience = Patience(settings.origin.regenerate_timeout)
 
     async def fly(self, flight: Flight[Opening], job: Job) -> None:
         """Carry out a job and open its flight; never raises what an origin or a disk did."""
@@ -132,10 +135,9 @@ class Regenerator:
 
     async def _fetch(self, flight: Flight[Opening], job: Job) -> tuple[Reason, bool]:
         """Ask and judge, within the regeneration's whole time; a relayed answer streams beyond it."""
-        limit = self.settings.origin.regenerate_timeout
-        answer: Answer | None = None
+        patience, answer = self.patience, None
         try:
-            async with asyncio.timeout(limit) as deadline:
+            async with patience.limit() as limit:
                 told = await self._ask_and_judge(job, await self._validated(job))
                 if isinstance(told.judged, Failed) and told.judged.reason is Reason.OTHER_VALIDATOR:
                     await told.answer.aclose()  # RFC 9111 §4.3.4: such a 304 says nothing of what is stored
@@ -149,7 +151,7 @@ class Regenerator:
                         job = replace(job, stored=told.stored)
                         return await self._lend(flight, job, judged, answer.head.status)
                     case Admit():
-                        return await self._admit(flight, job, answer, judged, deadline)
+                        return await self._admit(flight, job, answer, judged, limit)
                     case Failed():
                         await self._fail(flight, job, await _error_page(answer, judged, job))
                         return judged.reason, False
@@ -162,7 +164,7 @@ class Regenerator:
                 answer = None
                 return judged.reason, False
         except TimeoutError as error:
-            raise OriginTimeout(Reason.REGENERATE_TIMEOUT.value, f"took longer than {limit} s") from error
+            raise too_long(patience) from error
         finally:
             if answer is not None:
                 await answer.aclose()
@@ -315,12 +317,12 @@ class Regenerator:
         job: Job,
         answer: Answer,
         admit: Admit,
-        deadline: asyncio.Timeout,
+        limit: Limit,
     ) -> tuple[Reason, bool]:
         async with self._store.begin(kept_key(job.wanted, admit.fields), admit.variant) as writer:
             flight.open(Streaming(answer.head, admit, answer.body_bytes, writer, answer.status, job.wanted))
             try:
-                problem = await self._receive(flight, answer, writer, job, deadline)
+                problem = await self._receive(flight, answer, writer, job, limit)
                 if problem is not None:
                     await self._fail(flight, job, Broken(Failed(problem)))
                     return problem, False
@@ -328,12 +330,12 @@ class Regenerator:
             except OriginError as error:
                 writer.fail(error)
                 raise
-            except asyncio.CancelledError:  # how asyncio.timeout arrives in here
+            except asyncio.CancelledError:  # how the end of patience arrives in here
                 writer.fail(OriginTimeout(Reason.REGENERATE_TIMEOUT.value, "the whole took too long"))
                 raise
 
     async def _receive(
-        self, flight: Flight[Opening], answer: Answer, writer: Writer, job: Job, deadline: asyncio.Timeout
+        self, flight: Flight[Opening], answer: Answer, writer: Writer, job: Job, limit: Limit
     ) -> Reason | None:
         """Write the body; returns why it is not to be stored, or None."""
         has_page = 200 <= answer.head.status < 300  # a guard says what pages are like, not what 404 is
@@ -342,12 +344,12 @@ class Regenerator:
             try:
                 await writer.write(chunk)
             except EntryTooLarge:
-                return await pour_out(flight, answer, writer, chunk, deadline)
+                return await pour_out(flight, answer, writer, chunk, limit)
             except StoreError:
                 return Reason.STORE_FAILED
             if writer.is_abandoned:
                 flight.free(Broken(Failed(Reason.STORE_FAILED)))
-                deadline.reschedule(None)  # the disk refused: now it is the visitors' own pace
+                limit.lift()  # the disk refused: now it is the visitors' own pace
             scan.feed(chunk)
         await writer.finish()
         if writer.is_abandoned:
@@ -413,6 +415,10 @@ class Regenerator:
         )
 
 
+def too_long(patience: Patience) -> OriginTimeout:
+    return OriginTimeout(Reason.REGENERATE_TIMEOUT.value, f"took longer than {patience.seconds} s")
+
+
 def _conditions(job: Job, validated: Sequence[Entry]) -> list[Line]:
     if job.stored is not None and validated:
         return conditional_lines(validated[0].meta)
@@ -466,7 +472,7 @@ def meta_of(key: Key, head: Head, admit: Admit, checksum: bytes, now: float) -> 
         head.reason,
         fields.lines,
         admit.tags,
-        fields.first(b"etag") or f'"{checksum.hex()}"',
+        fields.first(b"etag") or f'"{shown(checksum)}"',
         fields.first(b"last-modified"),
         admit.origin_times,
         now,

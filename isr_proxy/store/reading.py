@@ -11,7 +11,6 @@ import threading
 from array import array
 from collections.abc import Callable
 from concurrent.futures import Executor
-from hashlib import blake2b
 from typing import Final, NamedTuple
 
 from isr_proxy.core.entry import (
@@ -26,6 +25,7 @@ from isr_proxy.core.entry import (
     decode_meta,
     decode_state,
     decode_vary_index,
+    hasher_like,
 )
 from isr_proxy.errors import BadEntry
 from isr_proxy.store.layout import Layout, Name
@@ -200,7 +200,7 @@ def read_summary(file: OpenFile) -> VaryIndex | tuple[Meta, State]:
 def verify(meta: Meta, read: Read) -> None:
     """Compare every body with its checksum, a chunk at a time; BadEntry when one differs."""
     for ref in meta.bodies:
-        hasher = blake2b(digest_size=16)
+        hasher = hasher_like(ref.checksum)
         for offset in range(ref.offset, ref.offset + ref.size, WAITING_BYTES):
             hasher.update(read(offset, min(WAITING_BYTES, ref.offset + ref.size - offset)))
         if hasher.digest() != ref.checksum:

@@ -16,10 +16,9 @@ import asyncio
 import weakref
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
-from hashlib import blake2b
 from typing import Final, Protocol, Self
 
-from isr_proxy.core.entry import BODIES_OFFSET
+from isr_proxy.core.entry import BODIES_OFFSET, hasher
 from isr_proxy.errors import StoreError, StoreUnavailable, VisitorGone
 from isr_proxy.store.opened import CHUNK_BYTES, read_piece
 from isr_proxy.store.refusals import Refusals
@@ -56,7 +55,7 @@ class Spool:
         self._spilled_bytes = 0
         self._tail = bytearray()
         self._tail_offset = 0  # of the body; beyond _spilled_bytes when the pipe has let bytes go
-        self._hasher = blake2b(digest_size=16)
+        self._hasher = hasher()
         self._readers: weakref.WeakSet[BodyReader] | None = None  # of most bodies there are none
         self._sleepers: list[asyncio.Future[None]] = []
         self._is_finished = False

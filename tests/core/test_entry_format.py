@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import string
 from dataclasses import replace
+from hashlib import blake2b, sha256
 from typing import Any
 
 import pytest
@@ -32,6 +33,8 @@ from isr_proxy.core.entry import (
     encode_meta,
     encode_state,
     encode_vary_index,
+    hasher_like,
+    shown,
     state_offset,
 )
 from isr_proxy.core.key import Key, Variant
@@ -252,5 +255,11 @@ def test_two_bodies_share_a_checksum_exactly_when_they_are_equal(one: bytes, oth
     assert (checksum(one) == checksum(memoryview(other))) is (one == other)
 
 
-def test_a_checksum_is_sixteen_bytes() -> None:
-    assert len(checksum(string.ascii_letters.encode())) == 16
+def test_a_checksum_is_of_the_kind_that_its_length_tells() -> None:
+    body = string.ascii_letters.encode()
+    assert checksum(body) == sha256(body).digest()
+    for known in (checksum(body), blake2b(body, digest_size=16).digest()):
+        made = hasher_like(known)
+        made.update(body)
+        assert made.digest() == known
+        assert len(shown(known)) == 32

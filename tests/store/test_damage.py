@@ -8,13 +8,23 @@ import signal
 import sys
 import tempfile
 from dataclasses import replace
+from hashlib import blake2b
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
-from isr_proxy.core.entry import STATE_BYTES, State, state_offset
+from isr_proxy.core.entry import (
+    STATE_BYTES,
+    State,
+    decode_header,
+    decode_meta,
+    encode_header,
+    encode_meta,
+    state_offset,
+)
 from isr_proxy.core.settings import KIB, MIB, StoreSettings
 from isr_proxy.store.base import Entry
 from isr_proxy.store.disk import DiskStore
@@ -60,6 +70,30 @@ def _damage(path: Path, where: float, flip: int, cut: bool) -> None:
 @given(st.floats(0, 1, exclude_max=True), st.integers(1, 255), st.booleans())
 def test_law_5_damage_anywhere_is_a_miss_or_harmless(where: float, flip: int, cut: bool) -> None:
     asyncio.run(_damage_then_read(where, flip, cut))
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+async def test_a_file_with_checksums_of_the_older_kind_is_read_and_verified(
+    settings: StoreSettings, clock: Clock, *, is_whole: bool
+) -> None:
+    first = DiskStore.open(settings, now=clock)
+    await put(first, key(), BODY)
+    await first.aclose()
+    path = file_of(settings, key())
+    raw = path.read_bytes()
+    header = decode_header(raw)
+    page = decode_meta(raw[header.meta_offset :], header)
+    older = blake2b(BODY, digest_size=16).digest()
+    bodies = tuple(structs.replace(ref, checksum=older) for ref in page.bodies)
+    written = encode_meta(structs.replace(page, bodies=bodies))
+    head = encode_header(written, header.meta_offset)
+    path.write_bytes(head + raw[len(head) : header.meta_offset] + written)
+    if not is_whole:
+        _damage(path, 0.5, 1, cut=False)
+    second = DiskStore.open(settings, now=clock)
+    assert await read(second, key()) == (BODY if is_whole else None)
+    assert second.bad_entries == (not is_whole)
+    await second.aclose()
 
 
 @pytest.mark.parametrize("size", [100, 2 * MIB])
