@@ -42,6 +42,28 @@ async def test_it_runs_to_its_first_wait_where_it_is_made() -> None:
     assert said[3:] == ["went on"]
 
 
+async def test_it_may_begin_within_a_task_and_leaves_that_the_current_one() -> None:
+    seen: list[object] = []
+
+    async def inner() -> None:
+        seen.append(asyncio.current_task())
+        await asyncio.sleep(0)
+        seen.append(asyncio.current_task())
+
+    async def outer() -> None:
+        tasks.append(EagerTask(inner(), loop))
+        seen.append(asyncio.current_task())
+        await tasks[1]
+
+    loop = asyncio.get_running_loop()
+    own, tasks = asyncio.current_task(), list[asyncio.Future[None]]()
+    tasks.append(loop.create_future())
+    tasks[0] = EagerTask(outer(), loop)
+    assert asyncio.current_task() is own
+    await tasks[0]
+    assert seen == [tasks[1], tasks[0], tasks[1]]
+
+
 @BOTH
 async def test_it_ends_with_its_coroutine(start: Start) -> None:
     gate = asyncio.get_running_loop().create_future()

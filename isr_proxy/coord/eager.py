@@ -20,7 +20,7 @@ Work = Coroutine[Any, Any, None]
 class EagerTask(asyncio.Future[None]):
     """Runs a coroutine up to its first wait at once, and then as a task does.
 
-    Make it where no task runs. `asyncio.all_tasks` does not know of it: whoever makes it sees it to its end.
+    `asyncio.all_tasks` does not know of it: whoever makes it sees it to its end.
     """
 
     def __init__(self, work: Work, loop: asyncio.AbstractEventLoop) -> None:
@@ -30,7 +30,15 @@ class EagerTask(asyncio.Future[None]):
         self._awaited: asyncio.Future[Any] | None = None
         self._cancels = 0
         self._must_cancel = False
-        self._step()
+        running = asyncio.current_task(loop)
+        if running is None:
+            self._step()
+            return
+        _leave_task(loop, running)  # there is one at a time: whoever makes this one goes on behind it
+        try:
+            self._step()
+        finally:
+            _enter_task(loop, running)
 
     def _step(self, error: BaseException | None = None) -> None:
         """Run to the next wait, or to the end."""

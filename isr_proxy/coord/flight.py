@@ -124,9 +124,9 @@ class Flights(Generic[T]):
 
     async def drain(self, timeout: float) -> None:
         """Wait for all flights, cancel what is left after `timeout` seconds."""
-        if self._flying:
-            await asyncio.wait(self.tasks(), timeout=timeout)
-        for task in self.tasks():
+        if tasks := self.tasks():
+            await asyncio.wait(tasks, timeout=timeout)
+        for task in (left := self.tasks()):
             task.cancel()
-        if self._flying:
-            await asyncio.wait(self.tasks())
+        if left:
+            await asyncio.wait(left)

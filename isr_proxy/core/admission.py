@@ -18,6 +18,7 @@ from isr_proxy.core.entry import OriginTimes, State
 from isr_proxy.core.forward import NEVER_VARYING
 from isr_proxy.core.freshness import has_explicit_freshness, initial_age, read_origin_times
 from isr_proxy.core.http import (
+    NO_FIELDS,
     TOKEN,
     Fields,
     Head,
@@ -71,9 +72,6 @@ _UNDERSTOOD: Final = frozenset({*_ISR_STATUSES, 206, 304, 400, 401, 403, 405, 40
 _NEVER_STORED: Final = frozenset({428, 429, 431, 511})  # RFC 6585: each of them says so
 
 
-_NO_FIELDS: Final = Fields()
-
-
 class Asked(Value, frozen=True):
     """How the origin was asked: with the visitor's own fields, or neutral ones, and when."""
 
@@ -83,7 +81,7 @@ class Asked(Value, frozen=True):
     answered_at: float
     has_stored: bool = False  # a good page is stored that this answer would replace
     varies_on: tuple[str, ...] = ()  # what other answers for this key are known to vary on
-    stored_fields: Fields = _NO_FIELDS  # of the page that is validated: a 304 leaves out what has not changed
+    stored_fields: Fields = NO_FIELDS  # of the page that is validated: a 304 leaves out what has not changed
     stored_status: int = 200
     stored_names: tuple[str, ...] = ()  # of the fields that its variant is made of
     site: tuple[str, str] = ("", "")  # scheme and host: cache groups are those of one origin

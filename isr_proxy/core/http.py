@@ -135,6 +135,9 @@ class Fields:
         return f"Fields({list(self.lines)!r})"
 
 
+NO_FIELDS: Final = Fields()
+
+
 def made_once(make: Callable[[Fields], T]) -> Callable[[Fields], T]:
     """Have what a function makes of fields kept with them: it is asked for often, of the same ones."""
 

@@ -61,18 +61,22 @@ class Boarding:
         self._alone = 0  # fetches that nobody may join, so far
         self._behind = 0  # background regenerations under way
 
-    def board(self, job: Job, at_most: int, start: Start = soon) -> tuple[Flight[Opening], bool]:
+    def board(self, job: Job, at_most: int) -> tuple[Flight[Opening], bool]:
         """Join the flight of a job or start it; tells whether it was started. Full: `at_most` wait."""
         flight = None if job.is_alone else self.flights.find(job.identity)
         if flight is None or self.is_outdated(flight, job):
             if flight is not None:
                 self._give_up(flight)
-            flight = self._launch(job, start)
-            flight.has_leader = True
-            return flight, True
+            return self.lead(job), True
         if flight.waiters >= at_most:
             raise Full
         return flight, False
+
+    def lead(self, job: Job, start: Start = soon) -> Flight[Opening]:
+        """Start the flight of a job for a visitor."""
+        flight = self._launch(job, start)
+        flight.has_leader = True
+        return flight
 
     def is_outdated(self, flight: Flight[Opening], job: Job) -> bool:
         """Tell whether a purge since its start hides what a flight brings (law 2).

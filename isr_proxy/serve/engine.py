@@ -172,11 +172,10 @@ class Engine:
         job = visit.job(decision, None)
         if self.flights.find(job.identity) is not None:
             return None
-        flight, is_leader = self._boarding.board(job, self.settings.limits.max_waiters, EagerTask)
-        boarded = Boarded(decision, job, flight, is_leader)
+        boarded = Boarded(decision, job, self._boarding.lead(job, EagerTask), is_leader=True)
         return Waiting(
             visit,
-            flight,
+            boarded.flight,
             lambda opening: show_at_once(visit, decision, opening),
             lambda opening: self._told(visit.delivery, self._go_on(visit, boarded, opening)),
         )
@@ -331,8 +330,8 @@ class Engine:
         except Full:
             visit.delivery.error(503, Reason.TOO_MANY_WAITERS)
             return True
-        boarded = Boarded(decision, job, flight, is_leader)
-        return await self._on_opening(visit, boarded, found, await opening_of(flight, is_leader=is_leader))
+        opening = await opening_of(flight, is_leader=is_leader)
+        return await self._on_opening(visit, Boarded(decision, job, flight, is_leader), found, opening)
 
     async def _on_opening(self, visit: Visit, boarded: Boarded, found: Found, opening: Opening) -> bool:
         """Answer with what a fetch opened; False when it must be decided again."""

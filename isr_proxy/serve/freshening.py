@@ -19,7 +19,7 @@ from isr_proxy.core.admission import on_failure
 from isr_proxy.core.decision import Failed, Freshen, Lend
 from isr_proxy.core.entry import Meta, State
 from isr_proxy.core.freshness import lifetime
-from isr_proxy.core.http import Fields, Line
+from isr_proxy.core.http import NO_FIELDS, Fields, Line
 from isr_proxy.core.key import Key, Variant
 from isr_proxy.core.settings import Route
 from isr_proxy.core.variants import dated_at
@@ -79,7 +79,7 @@ class Freshening:
 
         Only then are dates compared: an origin whose clock went back is believed all the same.
         """
-        found = await look(self._store, key, Fields(variant_lines(meta.variant)))
+        found = await look(self._store, key, variant_fields(meta.variant))
         if not isinstance(found, Entry) or found.variant != meta.variant:
             return False
         is_new = stored is None or found.state.fetched_at != stored.state.fetched_at
@@ -89,7 +89,7 @@ class Freshening:
         """Tell whether a fetch that began after a later purge has stored its page: the younger wins."""
         if self._purges.index.sequence <= sequence:
             return False
-        found = await look(self._store, key, Fields(variant_lines(variant)))
+        found = await look(self._store, key, variant_fields(variant))
         return isinstance(found, Entry) and found.state.sequence > sequence
 
 
@@ -121,10 +121,12 @@ def says_the_same(one: Meta, other: Meta) -> bool:
     return same_lines and one.tags == other.tags and one.origin_times == other.origin_times
 
 
-def variant_lines(variant: Variant) -> list[Line]:
-    """Return the request's lines that a variant stands for."""
-    return [
+def variant_fields(variant: Variant) -> Fields:
+    """Return the request's fields that a variant stands for."""
+    if not variant.headers:
+        return NO_FIELDS
+    return Fields(
         (name.encode("latin-1"), value.encode("latin-1"))
         for name, value in variant.headers
         if value is not None
-    ]
+    )

@@ -15,7 +15,7 @@ from typing import Final, assert_never
 from isr_proxy.coord.flight import Flight
 from isr_proxy.core.decision import LookUp, Pass, Refuse
 from isr_proxy.core.freshness import Phase, times
-from isr_proxy.core.http import Fields, Request
+from isr_proxy.core.http import NO_FIELDS, Fields, Request
 from isr_proxy.core.key import PLAIN, Variant, variant_of
 from isr_proxy.core.policy import on_arrival
 from isr_proxy.core.reason import Reason
@@ -25,7 +25,6 @@ from isr_proxy.serve.regenerate import subject_of
 from isr_proxy.store.base import Entry, VaryMiss
 
 MAX_AT_ONCE: Final = 8
-_NO_FIELDS: Final = Fields()
 
 
 class Result(Enum):
@@ -129,7 +128,7 @@ def _is_same(old: Entry, new: Entry) -> bool:
 
 def _fields_of(variant: Variant) -> Fields:
     if not variant.headers:
-        return _NO_FIELDS
+        return NO_FIELDS
     return Fields(
         (name.encode("latin-1"), value.encode("latin-1"))
         for name, value in variant.headers

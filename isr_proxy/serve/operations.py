@@ -14,7 +14,7 @@ from typing import Final
 import structlog
 
 from isr_proxy.coord.local import LocalPurgeLog
-from isr_proxy.core.http import Fields
+from isr_proxy.core.http import NO_FIELDS
 from isr_proxy.core.key import PLAIN, Key
 from isr_proxy.core.partial import is_of_parts
 from isr_proxy.core.purges import Scope, Selector, Strength, is_page
@@ -42,7 +42,6 @@ from isr_proxy.store.layout import key_part
 _log = structlog.get_logger("isr_proxy.operations")
 
 _COUNT_AFTER: Final = 2.0  # seconds that a count waits for sweeps under way
-_NO_FIELDS: Final = Fields()
 
 
 class NothingSelected(ValueError):
@@ -253,7 +252,7 @@ class Operations:
                 yield job
             elif not job.match.route.revalidate.is_isr:
                 continue
-            elif (await self.engine.variances.find(job.key, _NO_FIELDS))[1] is None:
+            elif (await self.engine.variances.find(job.key, NO_FIELDS))[1] is None:
                 yield job
 
     async def aclose(self) -> None:

@@ -11,18 +11,17 @@ import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Final
 
 from msgspec import structs
 
 from isr_proxy.coord.base import Leases, PurgeLog
-from isr_proxy.coord.flight import Flight
+from isr_proxy.coord.flight import Flight, Work
 from isr_proxy.coord.patience import Limit
 from isr_proxy.core.admission import Asked, on_response
 from isr_proxy.core.decision import Admit, Failed, Lend, Relay
 from isr_proxy.core.entry import Meta, Partial, State
 from isr_proxy.core.freshness import Phase, times
-from isr_proxy.core.http import Fields, Head, Line
+from isr_proxy.core.http import NO_FIELDS, Fields, Head, Line
 from isr_proxy.core.key import PLAIN
 from isr_proxy.core.partial import (
     Cut,
@@ -61,8 +60,6 @@ from isr_proxy.serve.regenerate import Regenerator, meta_of, too_long
 from isr_proxy.serve.sources import Given, exactly, filled, forget, stored_chunks
 from isr_proxy.store.base import Entry, Store, Writer
 
-_NO_FIELDS: Final = Fields()
-
 
 @dataclass(frozen=True, slots=True)
 class Draft:
@@ -89,7 +86,7 @@ class _Trip:
 
     @property
     def fields(self) -> Fields:
-        return _NO_FIELDS if self.job.request is None else self.job.request.fields
+        return NO_FIELDS if self.job.request is None else self.job.request.fields
 
 
 class PartFetcher:
@@ -113,13 +110,14 @@ class PartFetcher:
         self._freshening = Freshening(store, purges, now)
         self._adding: weakref.WeakValueDictionary[bytes, asyncio.Lock] = weakref.WeakValueDictionary()
 
-    async def fly(self, flight: Flight[Opening], job: Job) -> None:
+    def fly(self, flight: Flight[Opening], job: Job) -> Work:
         """Carry out a job and open its flight; never raises what an origin or a disk did."""
         if job.ask is None:
-            await self._regenerator.fly(flight, job)
-            return
-        started_at = self._now()
-        trip = _Trip(flight, job, job.ask, plain_inquiry(job.ask))
+            return self._regenerator.fly(flight, job)
+        return self._fly(_Trip(flight, job, job.ask, plain_inquiry(job.ask)))
+
+    async def _fly(self, trip: _Trip) -> None:
+        flight, job, started_at = trip.flight, trip.job, self._now()
         try:
             reason = await self._go_in_time(trip)
         except OriginError as error:
@@ -170,7 +168,7 @@ class PartFetcher:
 
     async def find(self, job: Job) -> Entry | None:
         """Look up the stored parts of a job's page, unless a purge hides them."""
-        fields = _NO_FIELDS if job.request is None else job.request.fields
+        fields = NO_FIELDS if job.request is None else job.request.fields
         found = await self._store.lookup(key_of_parts(job.key), fields)
         if not isinstance(found, Entry) or found.meta.partial is None:
             return None
@@ -246,7 +244,7 @@ class PartFetcher:
             trip.requested_at,
             self._now(),
             varies_on=trip.job.variant.names if trip.known is None else trip.known.variant.names,
-            stored_fields=_NO_FIELDS if stored is None else stored.meta.fields,
+            stored_fields=NO_FIELDS if stored is None else stored.meta.fields,
             stored_names=() if stored is None else stored.variant.names,
             site=(trip.job.key.scheme, trip.job.key.host),
         )

@@ -25,7 +25,7 @@ from isr_proxy.core.entry import Meta, State, shown
 from isr_proxy.core.forward import conditional_lines, neutral_fields, shared_fields, which_of
 from isr_proxy.core.freshness import Phase, times
 from isr_proxy.core.guard import GuardScan
-from isr_proxy.core.http import Fields, Head, Line
+from isr_proxy.core.http import NO_FIELDS, Fields, Head, Line
 from isr_proxy.core.key import PLAIN, Key
 from isr_proxy.core.purges import Subject, Verdict
 from isr_proxy.core.reason import Reason
@@ -43,7 +43,7 @@ from isr_proxy.errors import (
 )
 from isr_proxy.origin.client import Answer, Client, Outgoing
 from isr_proxy.serve.compress import copies_of
-from isr_proxy.serve.freshening import Freshening, variant_lines
+from isr_proxy.serve.freshening import Freshening, variant_fields
 from isr_proxy.serve.job import Broken, Job, Landed, Lent, Opening, Relayed, Streaming
 from isr_proxy.serve.outcome import Observer, Regenerated
 from isr_proxy.serve.pouring import pour_out
@@ -119,7 +119,7 @@ class Regenerator:
 
     async def _recheck(self, job: Job) -> tuple[Job, Landed | None]:
         """Look up again inside the flight: whoever flew just before may have stored it."""
-        found = await look(self._store, job.key, Fields(variant_lines(job.variant)))
+        found = await look(self._store, job.key, variant_fields(job.variant))
         if not isinstance(found, Entry) or not covers(found, job.wanted):
             return job, None
         verdict = self.verdict(found)
@@ -214,7 +214,7 @@ class Regenerator:
         return job.stored
 
     def _asked(self, job: Job, usable: Entry | None, requested_at: float) -> Asked:
-        sent = job.request.fields if job.request is not None else Fields(variant_lines(job.variant))
+        sent = job.request.fields if job.request is not None else variant_fields(job.variant)
         return Asked(
             job.match,
             sent,
@@ -222,7 +222,7 @@ class Regenerator:
             self._now(),
             has_stored=usable is not None and usable.meta.status < 400,
             varies_on=job.variant.names,
-            stored_fields=Fields() if usable is None else usable.meta.fields,
+            stored_fields=NO_FIELDS if usable is None else usable.meta.fields,
             stored_status=200 if usable is None else usable.meta.status,
             stored_names=() if usable is None else usable.variant.names,
             site=(job.key.scheme, job.key.host),

@@ -6,10 +6,9 @@ Knows how a shell is had by its key, generated now where it must be. Must not kn
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
 
 from isr_proxy.core.freshness import Times, times
-from isr_proxy.core.http import Fields
+from isr_proxy.core.http import NO_FIELDS
 from isr_proxy.core.key import PLAIN, Key
 from isr_proxy.core.purges import Verdict
 from isr_proxy.core.reason import Reason
@@ -18,8 +17,6 @@ from isr_proxy.serve.boarding import Boarding
 from isr_proxy.serve.job import Job
 from isr_proxy.serve.variances import Variances
 from isr_proxy.store.base import Entry
-
-_NO_FIELDS: Final = Fields()
 
 
 class Shells:
@@ -45,7 +42,7 @@ class Shells:
         if match is None or not match.route.revalidate.is_isr:
             return None
         for _ in range(2):
-            found = await self._variances.look(key, _NO_FIELDS)
+            found = await self._variances.look(key, NO_FIELDS)
             if isinstance(found, Entry) and not self._verdict(found).hidden:
                 if found.meta.status != 200:
                     return None

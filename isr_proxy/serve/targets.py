@@ -11,12 +11,11 @@ from typing import Final
 from urllib.parse import quote, urlsplit
 
 from isr_proxy.core.arrival import normal_host, split_absolute
-from isr_proxy.core.http import Fields, Request
+from isr_proxy.core.http import NO_FIELDS, Fields, Request
 from isr_proxy.core.routes import host_matches, target_problem
 from isr_proxy.core.settings import Settings
 
 _NOT_RAW: Final = re.compile(r"[^\x21-\x7e]+")
-_NO_FIELDS: Final = Fields()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +89,6 @@ def _is_allowed(host: str, site: Site) -> bool:
     return not site.allowed or any(host_matches(pattern, host) for pattern in site.allowed)
 
 
-def request_of(target: Target, host: str, scheme: str, fields: Fields = _NO_FIELDS) -> Request:
+def request_of(target: Target, host: str, scheme: str, fields: Fields = NO_FIELDS) -> Request:
     """Build the GET that a visitor would send."""
     return Request("GET", scheme, host, target.path, target.query, fields)

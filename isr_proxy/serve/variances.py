@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from isr_proxy.core.entry import Meta, OriginTimes, State
-from isr_proxy.core.http import Fields
+from isr_proxy.core.http import NO_FIELDS, Fields
 from isr_proxy.core.key import NO_VARY_SEARCH_RULE, PLAIN, Key
 from isr_proxy.core.purges import RULE_TAG, Scope, Selector, Verdict
 from isr_proxy.core.search_variance import DEFAULT, NO_VARY_SEARCH, SearchVariance, search_variance
@@ -20,8 +20,6 @@ from isr_proxy.errors import StoreError
 from isr_proxy.store.base import Entry, Found, Store, look
 
 RULE_QUERY: Final = ""  # no request has it, so a purge of a path without a query names no rule
-
-_NO_FIELDS: Final = Fields()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +90,7 @@ class Variances:
         return list(dict.fromkeys(found))
 
     async def _rule(self, key: Key) -> _Rule:
-        found = await look(self._store, _place(key), _NO_FIELDS)
+        found = await look(self._store, _place(key), NO_FIELDS)
         if not isinstance(found, Entry) or self._verdict(found).hidden:
             return _NO_RULE
         self._store.touch(found)

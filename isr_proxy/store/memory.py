@@ -280,10 +280,11 @@ class MemoryTier:
         self._take(name, entry, self._stamp(key_part(name)))
 
     def _take(self, name: Name, entry: Entry | None, stamp: int) -> None:
-        if entry is not None and self._slot(name) is not None and _is_resident(entry):
-            self._replace(name, entry, stamp)
-            return
-        self.forget(name)
+        if self._slot(name) is not None:
+            if entry is not None and _is_resident(entry):
+                self._replace(name, entry, stamp)
+                return
+            self.forget(name)
         if entry is not None:
             self._offer(entry, stamp)
 
@@ -342,6 +343,8 @@ class MemoryTier:
         victims: list[Name] = []
         if weight > min(self._max_bytes, _MAX_WEIGHT):
             return None
+        if missing <= 0:
+            return victims
         for name, slot in chain(self._probation.items(), self._protected.items()):
             if missing <= 0:
                 break

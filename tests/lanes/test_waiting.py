@@ -256,3 +256,20 @@ async def test_who_hangs_up_as_the_page_comes_is_told_of_once(
         await proxy.settled()
         assert waiting.recorded == 1
         assert sum(flight.waiters for flight in proxy.worker.engine.flights.in_flight()) == 0
+
+
+async def test_a_task_goes_on_with_what_was_asked_behind_its_own_request(tmp_path: Path) -> None:
+    """Pipelined: the first is answered by a task, and that same task hears the second."""
+    async with ScriptedOrigin() as origin, running(config(origin.url, tmp_path, ROUTES)) as proxy:
+        origin.on("/q?x=1", page("the first"))
+        origin.on("/p", page("the second"))
+        visitor = await proxy.visitor()
+        requests = (f"GET {target} HTTP/1.1\r\nHost: site.example\r\n\r\n" for target in ("/q?x=1", "/p"))
+        visitor.writer.write("".join(requests).encode())
+        bodies = []
+        for _ in range(2):
+            answered = await visitor.reader.readuntil(b"\r\n\r\n")
+            assert answered.startswith(b"HTTP/1.1 200 ")
+            length = int(answered.lower().partition(b"content-length: ")[2].split(b"\r")[0])
+            bodies.append(await visitor.reader.readexactly(length))
+        assert bodies == [b"the first", b"the second"]
