@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from contextvars import ContextVar
 
 import pytest
 
-from isr_proxy.coord.eager import EagerTask
-from isr_proxy.coord.flight import Start, Work, soon
+from isr_proxy.coord.eager import EagerTask, Work
+from isr_proxy.coord.flight import Start, soon
 
 BOTH = pytest.mark.parametrize("start", [soon, EagerTask])
 
@@ -209,6 +210,64 @@ async def test_it_is_the_current_task_while_it_runs_and_no_longer(start: Start) 
     await task
     assert seen == [task, task]
     assert asyncio.current_task() is own
+
+
+@BOTH
+async def test_what_it_notes_for_itself_nobody_else_sees(start: Start) -> None:
+    noted = ContextVar("noted", default=0)
+
+    async def work() -> None:
+        token = noted.set(1)
+        await asyncio.sleep(0)
+        assert noted.get() == 1
+        noted.reset(token)
+
+    task = await begun(start, work())
+    assert noted.get() == 0
+    await task
+
+
+@BOTH
+async def test_it_is_cancelled_in_its_last_step(start: Start) -> None:
+    async def work() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+
+    task = await begun(start, work())
+    await asyncio.wait([task])
+    assert task.cancelled()
+
+
+@BOTH
+async def test_a_cancellation_that_was_taken_back_is_taken_back_once(start: Start) -> None:
+    left: list[int] = []
+
+    async def work() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        left.append(task.uncancel())
+        try:
+            task.cancel()
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            left.extend([task.cancelling(), task.uncancel(), task.uncancel()])
+
+    await (await begun(start, work()))
+    assert left == [0, 1, 0, 0]
+
+
+@BOTH
+async def test_what_nobody_can_wait_for_is_an_error(start: Start) -> None:
+    other = asyncio.new_event_loop()
+
+    async def work() -> None:
+        await other.create_future()
+
+    task = await begun(start, work())
+    with pytest.raises(RuntimeError):
+        await task
+    other.close()
 
 
 @BOTH

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from isr_proxy.coord.eager import EagerTask
 from isr_proxy.coord.flight import Flight, Flights
 
 
@@ -28,6 +29,26 @@ async def test_waiters_get_what_the_leader_opens() -> None:
     assert await asyncio.gather(*waiters) == ["page"] * 3
     await flight.landed()
     assert flights.find(b"k") is None
+
+
+async def test_a_flight_that_cannot_start_is_none() -> None:
+    flights: Flights[str] = Flights(crashed)
+
+    async def run(flight: Flight[str]) -> None:
+        raise KeyboardInterrupt
+
+    launched = asyncio.get_running_loop().create_future()
+
+    def launch() -> None:
+        try:
+            flights.launch(b"k", 1, run, start=EagerTask)
+        except KeyboardInterrupt:
+            launched.set_result(None)
+
+    asyncio.get_running_loop().call_soon(launch)
+    await launched
+    assert (len(flights), flights.find(b"k")) == (0, None)
+    await flights.drain(0.0)
 
 
 async def test_law_3_a_cancelled_waiter_cancels_nobody_else() -> None:

@@ -45,9 +45,10 @@ async def test_what_takes_too_long_ends_with_a_timeout(start: Start) -> None:
 async def test_what_ends_in_time_is_left_alone() -> None:
     patience = Patience(NONE)
     async with patience.limit():
-        pass
-    await turns()
+        assert len(patience._running) == 1
     assert patience._running == {}
+    await turns()
+    assert not patience._is_set
 
 
 async def test_a_limit_that_was_lifted_holds_nobody() -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from asyncio.tasks import _enter_task, _leave_task
 from collections.abc import Coroutine
+from contextvars import copy_context
 from typing import Any
 
 Work = Coroutine[Any, Any, None]
@@ -27,16 +28,17 @@ class EagerTask(asyncio.Future[None]):
         super().__init__(loop=loop)
         self._runs_on = loop
         self._work = work
+        self._context = copy_context()
         self._awaited: asyncio.Future[Any] | None = None
         self._cancels = 0
         self._must_cancel = False
         running = asyncio.current_task(loop)
         if running is None:
-            self._step()
+            self._context.run(self._step)
             return
         _leave_task(loop, running)  # there is one at a time: whoever makes this one goes on behind it
         try:
-            self._step()
+            self._context.run(self._step)
         finally:
             _enter_task(loop, running)
 
@@ -49,25 +51,35 @@ class EagerTask(asyncio.Future[None]):
         try:
             awaited = self._work.send(None) if error is None else self._work.throw(error)
         except StopIteration:
-            self.set_result(None)
+            self._end()
         except asyncio.CancelledError:
             super().cancel()
         except BaseException as failure:
             self.set_exception(failure)
-            if not isinstance(failure, Exception):
+            if isinstance(failure, KeyboardInterrupt | SystemExit):
                 raise
         else:
             self._wait_for(awaited)
         finally:
             _leave_task(self._runs_on, self)  # type: ignore[arg-type]
 
-    def _wait_for(self, awaited: asyncio.Future[Any] | None) -> None:
+    def _end(self) -> None:
+        if self._must_cancel:  # in its own last step
+            super().cancel()
+        else:
+            self.set_result(None)
+
+    def _wait_for(self, awaited: Any) -> None:
         if awaited is None:  # asyncio.sleep(0)
-            self._runs_on.call_soon(self._step)
+            self._runs_on.call_soon(self._step, context=self._context)
+            return
+        if not isinstance(awaited, asyncio.Future) or awaited is self or awaited.get_loop() != self._runs_on:
+            wrong = RuntimeError(f"a task cannot wait for {awaited!r}")
+            self._runs_on.call_soon(self._step, wrong, context=self._context)
             return
         # What a coroutine yields has this set, and it is the task's to take note of it.
         awaited._asyncio_future_blocking = False
-        awaited.add_done_callback(self._wake)
+        awaited.add_done_callback(self._wake, context=self._context)
         self._awaited = awaited
         if self._must_cancel and awaited.cancel():
             self._must_cancel = False
@@ -77,7 +89,7 @@ class EagerTask(asyncio.Future[None]):
         self._step()
 
     def cancel(self, msg: object = None) -> bool:
-        """Have CancelledError raised where it waits; False when it has ended."""
+        """Have CancelledError raised where it waits; False when it has ended. Nobody is told `msg`."""
         if self.done():
             return False
         self._cancels += 1
@@ -91,5 +103,5 @@ class EagerTask(asyncio.Future[None]):
 
     def uncancel(self) -> int:
         """Take one cancellation back (asyncio.timeout)."""
-        self._cancels -= 1
+        self._cancels = max(0, self._cancels - 1)
         return self._cancels

@@ -9,8 +9,10 @@ A flight belongs to nobody who waits for it: a visitor who hangs up cancels only
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Hashable
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
+
+from isr_proxy.coord.eager import Work
 
 T = TypeVar("T")
 
@@ -55,7 +57,6 @@ class Flight(Generic[T]):
             await asyncio.wait([self.task])
 
 
-Work = Coroutine[Any, Any, None]
 Launch = Callable[[Flight[T]], Work]
 Start = Callable[[Work, asyncio.AbstractEventLoop], asyncio.Future[None]]
 
@@ -103,20 +104,28 @@ class Flights(Generic[T]):
         flight: Flight[T] = Flight(sequence, loop.create_future(), place)
         self._flights[identity] = flight
         self._flying[flight] = None
-        flight.task = start(run(flight), loop)
+        try:
+            flight.task = start(run(flight), loop)
+        except BaseException as error:  # of what ends the process
+            self._leave(identity, flight)
+            flight.open(self._on_crash(error))
+            raise
         flight.task.add_done_callback(lambda done: self._land(identity, flight, done))
         return flight
 
     def _land(self, identity: bytes, flight: Flight[T], task: asyncio.Future[None]) -> None:
-        self._flying.pop(flight, None)
-        if self._flights.get(identity) is flight:
-            del self._flights[identity]
+        self._leave(identity, flight)
         if task.cancelled():
             flight.open(self._on_crash(asyncio.CancelledError()))
         elif (error := task.exception()) is not None:
             flight.open(self._on_crash(error))
         elif not flight.opening.done():
             flight.open(self._on_crash(RuntimeError("the flight ended without an opening")))
+
+    def _leave(self, identity: bytes, flight: Flight[T]) -> None:
+        self._flying.pop(flight, None)
+        if self._flights.get(identity) is flight:
+            del self._flights[identity]
 
     def oldest_sequence(self, default: int) -> int:
         """Return the lowest purge sequence any flight still counts on."""

@@ -106,10 +106,16 @@ _IDENTITY: Final[Line] = (b"Accept-Encoding", b"identity")
 
 def neutral_fields(key: Key, variant: Variant) -> Fields:
     """Build a regeneration's fields from the key alone (law 4)."""
-    return _neutral(key.scheme, key.host, key.dimensions, variant.headers)
+    if key.dimensions or variant.headers:  # which visitors choose, and as long as they like
+        return _neutral(key.scheme, key.host, key.dimensions, variant.headers)
+    return _plain_neutral(key.scheme, key.host)
 
 
-@lru_cache(maxsize=1024)  # what is regenerated differs by its path most of all
+@lru_cache(maxsize=256)  # what is regenerated differs by its path most of all
+def _plain_neutral(scheme: str, host: str) -> Fields:
+    return _neutral(scheme, host, (), ())
+
+
 def _neutral(scheme: str, host: str, dimensions: Sequence[Dimension], headers: Sequence[Dimension]) -> Fields:
     lines: list[Line] = [(b"User-Agent", USER_AGENT), (b"Accept", b"*/*"), _IDENTITY]
     sent = [*_headers(dimensions), *_headers(headers)]

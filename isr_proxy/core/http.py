@@ -72,15 +72,15 @@ class Fields:
     Immutable. Equality is that of the lines. Names given to the methods are lower-case bytes.
     """
 
-    __slots__ = ("_index", "lines", "made")
+    __slots__ = ("_index", "_made", "lines")
 
     lines: tuple[Line, ...]
     _index: dict[bytes, list[bytes]] | None
-    made: dict[Callable[[Fields], Any], Any] | None  # see made_once
+    _made: dict[Callable[[Fields], Any], Any] | None  # see made_once
 
     def __init__(self, lines: Iterable[Line] = ()) -> None:
         self.lines = tuple(lines)
-        self._index = self.made = None
+        self._index = self._made = None
 
     def _by_name(self) -> dict[bytes, list[bytes]]:
         index = self._index = {}
@@ -143,9 +143,9 @@ def made_once(make: Callable[[Fields], T]) -> Callable[[Fields], T]:
 
     @wraps(make)
     def remembered(fields: Fields) -> T:
-        made = fields.made
+        made = fields._made
         if made is None:
-            made = fields.made = {}
+            made = fields._made = {}
         if make not in made:
             made[make] = make(fields)
         found: T = made[make]

@@ -74,9 +74,7 @@ class Boarding:
 
     def lead(self, job: Job, start: Start = soon) -> Flight[Opening]:
         """Start the flight of a job for a visitor."""
-        flight = self._launch(job, start)
-        flight.has_leader = True
-        return flight
+        return self._launch(job, self._led, start)
 
     def is_outdated(self, flight: Flight[Opening], job: Job) -> bool:
         """Tell whether a purge since its start hides what a flight brings (law 2).
@@ -90,7 +88,11 @@ class Boarding:
         subject = Subject(key.host, key.path, key.query, tags, job.wanted.query)
         return self._purges.index.verdict(subject, flight.sequence).hidden
 
-    def _launch(self, job: Job, start: Start = soon) -> Flight[Opening]:
+    async def _led(self, flight: Flight[Opening], job: Job) -> None:
+        flight.has_leader = True
+        await self._fly_alone(flight, job)
+
+    def _launch(self, job: Job, fly: Fly, start: Start = soon) -> Flight[Opening]:
         identity = job.identity
         if job.is_alone:
             self._alone += 1
@@ -98,7 +100,7 @@ class Boarding:
         flight = self.flights.launch(
             identity,
             self._purges.index.sequence,
-            lambda flight: self._fly_alone(flight, job),
+            lambda flight: fly(flight, job),
             job.key.place,
             start,
         )
@@ -175,7 +177,7 @@ class Boarding:
         if flight is not None:
             self._give_up(flight)
         self._behind += 1
-        flight = self._launch(job)
+        flight = self._launch(job, self._fly_alone)
         assert flight.task is not None
         flight.task.add_done_callback(self._landed_behind)
         return Reason.REGENERATING
@@ -193,7 +195,7 @@ class Boarding:
             await flight.landed()
             if flight.sequence >= since:
                 return flight
-        flight = self._launch(job)
+        flight = self._launch(job, self._fly_alone)
         await flight.landed()
         return flight
 

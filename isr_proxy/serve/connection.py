@@ -305,7 +305,7 @@ class Connection(Knowing):
         if wants_close or message.version < HttpVersion11:
             manners = Manners(message.version >= HttpVersion11, wants_close)
         else:
-            self._learn_lines(message, request)
+            self._learn_lines(request)
         self._answer(HttpExchange(self, request, manners))
 
     def _answer(self, exchange: HttpExchange) -> None:

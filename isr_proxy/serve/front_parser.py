@@ -11,6 +11,9 @@ from typing import Any, Final
 
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http_parser import HttpRequestParser, RawRequestMessage
+from aiohttp.http_writer import HttpVersion11
+from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
 
 from isr_proxy.core.limits import longest_field, longest_target
 from isr_proxy.core.settings import LimitSettings
@@ -19,6 +22,11 @@ from isr_proxy.errors import VisitorGone
 _READ_BYTES: Final = 64 * 1024
 
 Message = RawRequestMessage  # a whole head
+
+# What heads that are not parsed any more have in common: HTTP/1.1, no body, no upgrade, no wish to close.
+PLAIN: Final = RawRequestMessage(
+    "GET", "/", HttpVersion11, CIMultiDictProxy(CIMultiDict()), (), False, None, False, False, URL("/")
+)
 
 
 def require_c_parser() -> None:

@@ -20,6 +20,7 @@ from isr_proxy.core.http import Request
 from isr_proxy.core.purges import Verdict
 from isr_proxy.core.settings import ClientDirectives, Route
 from isr_proxy.serve.beside import Beside
+from isr_proxy.serve.comebacks import Comebacks
 from isr_proxy.serve.known_passes import KnownPass, KnownPasses
 from isr_proxy.serve.outcome import Observer, Outcome, Repeats
 from isr_proxy.serve.ready import Kind, Ready
@@ -122,7 +123,7 @@ class HotLane:
         self._verdict = verdict
         self._pages: dict[bytes, _Page] = {}
         self._tables: dict[tuple[str, bool], Heads] = {}
-        self._seen = bytearray(_SEEN)
+        self._comebacks = Comebacks(_SEEN)
         self._beside = Beside(tier.beside_bytes, self._let_go, tier.reserve)
         self._passes = KnownPasses(tier.beside_bytes // _PASSES_DIVISOR, tier.reserve)
         tier.on_change(lambda name: self.forget(key_part(name)))
@@ -193,7 +194,7 @@ class HotLane:
 
         None where nobody can tell; and where room is scarce, at first: most pages never come again.
         """
-        if not (self._has_come_before(entry.key.digest) or self._is_roomy(is_held=False)):
+        if not (self._comebacks.is_one(entry.key.digest) or self._is_roomy(is_held=False)):
             return None
         return self._tier.slice_of(entry, encoding)
 
@@ -267,11 +268,11 @@ class HotLane:
         page = self._pages.get(ready.entry.key.digest)
         if page is None or page.answers.get(ready.kind) is not ready:
             return
-        # One that is pipelined is parsed, known or not.
+        # One that is pipelined comes here, known or not.
         if raw in heads or len(raw) > MAX_HEAD_BYTES:
             return
         is_roomy = ready.taken_bytes < _ROOMY_PAGE_BYTES and self._is_roomy(is_held=page.is_held)
-        if not (self._has_come_before(raw) or is_roomy):
+        if not (self._comebacks.is_one(raw) or is_roomy):
             return
         each = self._observer.listener(outcome)
         request = outcome.request
@@ -286,21 +287,12 @@ class HotLane:
 
     def learn_pass(self, heads: Heads, raw: bytes, known: KnownPass) -> None:
         """Remember a head that came before and is passed on."""
-        if len(raw) <= MAX_HEAD_BYTES and self._has_come_before(raw):
+        if len(raw) <= MAX_HEAD_BYTES and self._comebacks.is_one(raw):
             self._passes.learn(heads, raw, known)
 
     def _is_roomy(self, *, is_held: bool) -> bool:
         """Tell whether nobody need go; what is beside the tier takes the tier's room."""
         return self._tier.is_roomy and (is_held or self._beside.is_roomy)
-
-    def _has_come_before(self, raw: bytes) -> bool:
-        """Tell whether a head came lately; one byte each, and a few are taken for another."""
-        number = hash(raw)
-        place, mark = number % _SEEN, (number >> 20) % 255 + 1
-        if self._seen[place] == mark:
-            return True
-        self._seen[place] = mark
-        return False
 
 
 def may_repeat(entry: Entry, at: Times, now: float) -> bool:

@@ -18,9 +18,9 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
 from isr_proxy.core.arrival import is_in
 from isr_proxy.core.http import Request
-from isr_proxy.serve.front_parser import Message
+from isr_proxy.serve.front_parser import PLAIN, Message
 from isr_proxy.serve.hot_lane import NO_HEADS, Known
-from isr_proxy.serve.known_lines import KnownLines, Said
+from isr_proxy.serve.known_lines import KnownLines
 from isr_proxy.serve.known_passes import KnownPass
 from isr_proxy.serve.link import JOIN_BYTES, Link
 from isr_proxy.serve.loans import PIECE_BYTES
@@ -100,24 +100,24 @@ class Knowing(Link):
             return False
         known.is_used = True
         self._raw = None
-        self._begin(known.message, EMPTY_PAYLOAD)
+        self._begin(PLAIN, EMPTY_PAYLOAD)
         self._answer(HttpExchange(self._wire, known.request, GOES_ON, known.passed))
         return True
 
     def _hear_again(self, head: bytes) -> bool:
         """Take a request whose lines are known, but for the first; False where it has to be parsed."""
-        said = None if self._lines is None else self._lines.find(head, self._scheme, self._peer)
-        if said is None:
+        request = None if self._lines is None else self._lines.find(head, self._scheme, self._peer)
+        if request is None:
             return False
         self._raw = head
-        self._begin(said.message, EMPTY_PAYLOAD)
-        self._answer(HttpExchange(self._wire, said.request, GOES_ON))
+        self._begin(PLAIN, EMPTY_PAYLOAD)
+        self._answer(HttpExchange(self._wire, request, GOES_ON))
         return True
 
-    def _learn_lines(self, message: Message, request: Request) -> None:
-        """Remember what was said of a head that came by itself."""
+    def _learn_lines(self, request: Request) -> None:
+        """Remember which request a head is that came by itself."""
         if self._lines is not None and self._raw is not None:
-            self._lines.remember(self._raw, self._scheme, self._peer, Said(message, request))
+            self._lines.remember(self._raw, self._scheme, self._peer, request)
 
     def _learn(self, exchange: HttpExchange) -> None:
         """Remember which answer this head gets."""
@@ -133,7 +133,7 @@ class Knowing(Link):
         if self._message.version < HttpVersion11:  # whose answers are framed otherwise
             return
         if isinstance(heads, dict) and exchange.may_keep_alive():
-            hot.learn_pass(heads, raw, KnownPass(self._message, exchange.request, passed, self._peer))
+            hot.learn_pass(heads, raw, KnownPass(exchange.request, passed, self._peer))
 
     # --- a request ---
 

@@ -8,25 +8,21 @@ alone; HPACK's dynamic table builds on that too (RFC 7541 §2.3.2).
 from __future__ import annotations
 
 import re
-from typing import Final, NamedTuple
+from collections import OrderedDict
+from typing import Final
 
 from msgspec import structs
 
 from isr_proxy.core.http import Request
 from isr_proxy.core.settings import LimitSettings
-from isr_proxy.serve.front_parser import Message
+from isr_proxy.serve.comebacks import Comebacks
 
-_MOST: Final = 512  # with heads of this size about 4 MiB, of which most take a tenth
+_MOST: Final = 256
+_SEEN: Final = 4096  # lines that came once are remembered in so many bytes
 _HEAD_BYTES_MAX: Final = 4096
+_FIELDS_MAX: Final = 32  # each takes several times its text: so all take 5 MiB at most (law 8)
 # Targets that the parser takes as they are and that stand for themselves: a path, perhaps a query.
 _FIRST_LINE: Final = re.compile(rb"GET (/(?:[\w.~!$&'()*+,;=:@%?-][\w./~!$&'()*+,;=:@%?-]*)?) HTTP/1\.1\r\n")
-
-
-class Said(NamedTuple):
-    """A head: as it was parsed, and the request it is."""
-
-    message: Message
-    request: Request
 
 
 class KnownLines:
@@ -35,25 +31,30 @@ class KnownLines:
     def __init__(self, limits: LimitSettings) -> None:
         least = min(limits.max_request_line, limits.max_header_field, limits.max_head)
         self._head_bytes_max = min(_HEAD_BYTES_MAX, least // 2)  # however it is counted, no limit is near
-        self._said: dict[tuple[bytes, str, str], Said] = {}
+        self._known: OrderedDict[tuple[bytes, str, str], Request] = OrderedDict()  # the last said is last
+        self._comebacks = Comebacks(_SEEN)
 
-    def find(self, head: bytes, scheme: str, peer: str) -> Said | None:
-        """Return what a head says whose lines are known; None: it has to be parsed, or is not whole."""
+    def find(self, head: bytes, scheme: str, peer: str) -> Request | None:
+        """Return which request a head is whose lines are known; None: it is to be parsed, or not whole."""
         first = _FIRST_LINE.match(head)
         if first is None or len(head) > self._head_bytes_max:
             return None
-        said = self._said.get((head[first.end() :], scheme, peer))
-        if said is None:
+        said = (head[first.end() :], scheme, peer)
+        known = self._known.get(said)
+        if known is None:
             return None
+        self._known.move_to_end(said)
         path, question, query = first[1].decode("ascii").partition("?")
-        request = structs.replace(said.request, path=path, query=query if question else None)
-        return Said(said.message, request)
+        return structs.replace(known, path=path, query=query if question else None)
 
-    def remember(self, head: bytes, scheme: str, peer: str, said: Said) -> None:
-        """Note what a whole head says that has no body, no upgrade, and no wish to close."""
+    def remember(self, head: bytes, scheme: str, peer: str, request: Request) -> None:
+        """Note a whole head, at its second coming, that has no body, no upgrade, and no wish to close."""
         first = _FIRST_LINE.match(head)
-        if first is None or len(head) > self._head_bytes_max:
+        if first is None or len(head) > self._head_bytes_max or len(request.fields) > _FIELDS_MAX:
             return
-        if len(self._said) >= _MOST:
-            self._said.clear()  # whoever still comes is back with his next request
-        self._said[head[first.end() :], scheme, peer] = said
+        lines = head[first.end() :]
+        if not self._comebacks.is_one(lines):
+            return
+        self._known[lines, scheme, peer] = request
+        if len(self._known) > _MOST:
+            self._known.popitem(last=False)

@@ -13,7 +13,6 @@ from isr_proxy.core.decision import Pass
 from isr_proxy.core.http import Request
 from isr_proxy.core.value import Value
 from isr_proxy.serve.beside import Beside
-from isr_proxy.serve.front_parser import Message
 
 _OBJECTS_BYTES: Final = 3000  # the Python objects of one, besides texts: some twenty fields, four times
 
@@ -28,10 +27,9 @@ class PassedOn(Value, frozen=True):
 class KnownPass:
     """One request head that is passed on. It comes from `peer`, who is named to the origin."""
 
-    __slots__ = ("is_used", "message", "passed", "peer", "request")
+    __slots__ = ("is_used", "passed", "peer", "request")
 
-    def __init__(self, message: Message, request: Request, passed: PassedOn, peer: str) -> None:
-        self.message = message
+    def __init__(self, request: Request, passed: PassedOn, peer: str) -> None:
         self.request = request
         self.passed = passed
         self.peer = peer

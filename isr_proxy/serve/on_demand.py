@@ -15,11 +15,12 @@ from typing import Final, assert_never
 from isr_proxy.coord.flight import Flight
 from isr_proxy.core.decision import LookUp, Pass, Refuse
 from isr_proxy.core.freshness import Phase, times
-from isr_proxy.core.http import NO_FIELDS, Fields, Request
-from isr_proxy.core.key import PLAIN, Variant, variant_of
+from isr_proxy.core.http import Request
+from isr_proxy.core.key import PLAIN, variant_of
 from isr_proxy.core.policy import on_arrival
 from isr_proxy.core.reason import Reason
 from isr_proxy.serve.engine import Engine
+from isr_proxy.serve.freshening import variant_fields
 from isr_proxy.serve.job import Broken, Job, Lent, Opening, Relayed
 from isr_proxy.serve.regenerate import subject_of
 from isr_proxy.store.base import Entry, VaryMiss
@@ -84,13 +85,13 @@ class OnDemand:
 
     async def _with_stored(self, job: Job) -> Job:
         """Look up what it replaces; where pages vary, the one that names nothing is meant."""
-        key, found = await self._engine.variances.find(job.wanted, _fields_of(job.variant))
+        key, found = await self._engine.variances.find(job.wanted, variant_fields(job.variant))
         match found:
             case Entry():
                 asked = found.meta.asked_key if job.asked is None else job.asked
                 return replace(job, key=key, stored=found, variant=found.variant, asked=asked)
             case VaryMiss(names):
-                return replace(job, variant=variant_of(names, _fields_of(job.variant)))
+                return replace(job, variant=variant_of(names, variant_fields(job.variant)))
             case None:
                 return job
 
@@ -109,7 +110,7 @@ class OnDemand:
         opening = flight.opening.result()
         if isinstance(opening, Relayed | Lent):
             return PageResult(url, Result.SKIPPED, opening.reason.value)
-        found = await self._engine.store.lookup(job.key, _fields_of(job.variant))
+        found = await self._engine.store.lookup(job.key, variant_fields(job.variant))
         is_same = isinstance(found, Entry) and job.stored is not None and _is_same(job.stored, found)
         return PageResult(url, Result.UNCHANGED if is_same else Result.REGENERATED, Reason.STORED.value)
 
@@ -124,13 +125,3 @@ def _failure(flight: Flight[Opening]) -> Reason | None:
 
 def _is_same(old: Entry, new: Entry) -> bool:
     return old.meta.status == new.meta.status and old.meta.body_checksum == new.meta.body_checksum
-
-
-def _fields_of(variant: Variant) -> Fields:
-    if not variant.headers:
-        return NO_FIELDS
-    return Fields(
-        (name.encode("latin-1"), value.encode("latin-1"))
-        for name, value in variant.headers
-        if value is not None
-    )

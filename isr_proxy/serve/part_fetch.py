@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 from msgspec import structs
 
 from isr_proxy.coord.base import Leases, PurgeLog
-from isr_proxy.coord.flight import Flight, Work
+from isr_proxy.coord.eager import Work
+from isr_proxy.coord.flight import Flight
 from isr_proxy.coord.patience import Limit
 from isr_proxy.core.admission import Asked, on_response
 from isr_proxy.core.decision import Admit, Failed, Lend, Relay

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isr_proxy.core.directives import CacheControl, parse_cache_control
+from isr_proxy.core.directives import CacheControl, effective_directives, parse_cache_control
 from isr_proxy.core.http import (
     DELTA_SECONDS_MAX,
     Fields,
@@ -19,6 +19,7 @@ from isr_proxy.core.http import (
     end_to_end,
     format_date,
     is_not_modified,
+    made_once,
     parse_cookies,
     parse_date,
     parse_etags,
@@ -71,6 +72,27 @@ def test_lines_keep_their_order_and_their_case() -> None:
 def test_lines_are_values() -> None:
     assert fields("A: 1").plus((b"B", b"2")).without(frozenset({b"a"})) == fields("B: 2")
     assert hash(fields("A: 1")) == hash(fields("A: 1"))
+
+
+def test_what_is_made_of_fields_is_made_once_and_of_these_alone() -> None:
+    made: list[Fields] = []
+
+    @made_once
+    def size(fields: Fields) -> int:
+        made.append(fields)
+        return len(fields)
+
+    one = Fields([(b"A", b"1")])
+    more = one.plus((b"B", b"2"))
+    assert [size(one), size(one), size(more), size(one.without(frozenset({b"a"}))), size(one)] == [
+        1,
+        1,
+        2,
+        0,
+        1,
+    ]
+    assert len(made) == 3
+    assert effective_directives(one) is effective_directives(one)
 
 
 def test_hop_by_hop_fields_end_here_with_all_that_connection_names() -> None:
