@@ -10,7 +10,7 @@ import re
 from enum import Enum
 from typing import Final
 
-from isr_proxy.core.http import HOP_BY_HOP, Fields, Line
+from isr_proxy.core.http import HOP_BY_HOP, NO_FIELDS, Fields, Line
 
 _LINE_BYTES: Final = 4096  # of a chunk's size and its extensions
 _TRAILER_BYTES: Final = 8190  # of the whole section, as of one header line
@@ -63,7 +63,7 @@ FORBIDDEN_TRAILERS: Final = HOP_BY_HOP | {
 }
 _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
 _FORBIDDEN_PREFIXES: Final = (b"x-forwarded-", b"proxy-", b"access-control-")
-NO_TRAILERS: Final = Fields()
+NO_TRAILERS: Final = NO_FIELDS
 
 
 class BadChunks(ValueError):
