@@ -26,7 +26,6 @@ class EagerTask(asyncio.Future[None]):
 
     def __init__(self, work: Work, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop=loop)
-        self._runs_on = loop
         self._work = work
         self._context = copy_context()
         self._awaited: asyncio.Future[Any] | None = None
@@ -44,10 +43,10 @@ class EagerTask(asyncio.Future[None]):
 
     def _step(self, error: BaseException | None = None) -> None:
         """Run to the next wait, or to the end."""
-        self._awaited = None
+        loop, self._awaited = self.get_loop(), None
         if self._must_cancel:
             self._must_cancel, error = False, asyncio.CancelledError()
-        _enter_task(self._runs_on, self)  # type: ignore[arg-type]  # what current_task() tells the coroutine
+        _enter_task(loop, self)  # type: ignore[arg-type]  # what current_task() tells the coroutine
         try:
             awaited = self._work.send(None) if error is None else self._work.throw(error)
         except StopIteration:
@@ -61,7 +60,7 @@ class EagerTask(asyncio.Future[None]):
         else:
             self._wait_for(awaited)
         finally:
-            _leave_task(self._runs_on, self)  # type: ignore[arg-type]
+            _leave_task(loop, self)  # type: ignore[arg-type]
 
     def _end(self) -> None:
         if self._must_cancel:  # in its own last step
@@ -70,12 +69,13 @@ class EagerTask(asyncio.Future[None]):
             self.set_result(None)
 
     def _wait_for(self, awaited: Any) -> None:
+        loop = self.get_loop()
         if awaited is None:  # asyncio.sleep(0)
-            self._runs_on.call_soon(self._step, context=self._context)
+            loop.call_soon(self._step, context=self._context)
             return
-        if not isinstance(awaited, asyncio.Future) or awaited is self or awaited.get_loop() != self._runs_on:
+        if not isinstance(awaited, asyncio.Future) or awaited is self or awaited.get_loop() != loop:
             wrong = RuntimeError(f"a task cannot wait for {awaited!r}")
-            self._runs_on.call_soon(self._step, wrong, context=self._context)
+            loop.call_soon(self._step, wrong, context=self._context)
             return
         # What a coroutine yields has this set, and it is the task's to take note of it.
         awaited._asyncio_future_blocking = False
